@@ -1,0 +1,199 @@
+"""The engine's errors, and what each of them means for the next step.
+
+::
+
+    OrbitError(message, context)                                  disposition
+     ├ ConfigError              options or arguments are wrong           FAIL
+     ├ SourceError              the local file cannot be uploaded        FAIL
+     │  └ SourceChanged         its bytes changed during the transfer    FAIL
+     ├ IntegrityError           bytes differ from what was proved        FAIL
+     ├ TargetExists             replace=False and the key is taken       FAIL
+     ├ Paused                   stopped on request; the parts are kept   RESUME
+     ├ RestartsExhausted        the upload vanished again and again      RETRY
+     └ StoreError               one request failed
+        ├ NotFound              no such key, bucket or version           FAIL
+        ├ UploadGone            no such multipart upload                 RETRY
+        ├ AccessDenied          refused; also a key that may not be listed FAIL
+        ├ PreconditionFailed    If-Match or If-None-Match said no        FAIL
+        ├ InvalidRequest        the store refused the request as such    FAIL
+        ├ ChecksumRefused       the store got other bytes than we hashed RETRY
+        ├ WriteConflict         a conditional write met another one      RETRY
+        ├ Throttled             slow down                                RETRY
+        └ Network               (the guide's name)
+           ├ Unavailable        5xx, or an answer that means nothing     RETRY
+           └ ConnectionLost     no answer, or a broken one               RETRY
+
+``disposition``: FAIL = trying again cannot help; RETRY = the same request may work later; RESUME = a new try continues.
+Every class pickles. Messages name bucket, key, operation and request id, and never a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orbit_airflow.engine.token import ResumeState
+
+
+class Disposition(Enum):
+    """What a caller should do with a failed transfer."""
+
+    FAIL = "fail"
+    RETRY = "retry"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Where an error happened. ``sent`` is False only when it is certain that the store never saw the request."""
+
+    operation: str | None = None
+    bucket: str | None = None
+    key: str | None = None
+    upload_id: str | None = None
+    part_number: int | None = None
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+    retry_after: float | None = None
+    sent: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+    def describe(self) -> str:
+        """One line for people: operation, address, the store's own code and request id."""
+        address = printable(f"s3://{self.bucket}/{self.key}") if self.bucket else ""
+        answer = " ".join(str(word) for word in (self.status, self.code) if word)
+        words = [
+            self.operation or "",
+            f"of part {self.part_number}" if self.part_number else "",
+            f"on {address}" if address else "",
+            f"answered {answer}" if answer else "",
+            f"(request id {self.request_id})" if self.request_id else "",
+        ]
+        return " ".join(word for word in words if word)
+
+
+def printable(text: str, limit: int = 256) -> str:
+    """``text`` with control and direction characters escaped and cut: a key must not write log lines of its own."""
+    escaped = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+class OrbitError(RuntimeError):
+    """Base of all errors that the engine raises on purpose."""
+
+    disposition = Disposition.FAIL
+
+    def __init__(self, message: str, context: RequestContext | None = None) -> None:
+        super().__init__(message, context)
+        self.message = message
+        self.context = context or RequestContext()
+        self.resume_state: ResumeState | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """True when the same call may succeed later without anybody changing anything."""
+        return self.disposition is not Disposition.FAIL
+
+    def __str__(self) -> str:
+        where = self.context.describe()
+        lines = [f"{self.message} [{where}]" if where else self.message, *self.context.notes]
+        return " ".join(lines)
+
+    def with_note(self, note: str) -> OrbitError:
+        """The same error (same class) that also says ``note``; used to tell what was kept and until when."""
+        twin = type(self)(self.message, replace(self.context, notes=(*self.context.notes, note)))
+        twin.resume_state = self.resume_state
+        return twin
+
+
+class ConfigError(OrbitError):
+    """Options, arguments or the configuration are wrong; the message says which and what is allowed."""
+
+
+class SourceError(OrbitError):
+    """The local file is missing, unreadable, or no regular file."""
+
+
+class SourceChanged(SourceError):
+    """The file's bytes changed while (or between) tries were uploading it; nothing of it was made visible."""
+
+
+class IntegrityError(OrbitError):
+    """The store holds other bytes than those that were hashed here, and sending them again did not help."""
+
+
+class TargetExists(OrbitError):
+    """``replace=False`` and the key holds an object that is not ours."""
+
+
+class Paused(OrbitError):
+    """The transfer was asked to stop. Its parts are kept and the next try continues."""
+
+    disposition = Disposition.RESUME
+
+
+class RestartsExhausted(OrbitError):
+    """The upload was lost (aborted by somebody, or its source kept changing) more often than allowed."""
+
+    disposition = Disposition.RETRY
+
+
+class StoreError(OrbitError):
+    """One request to the store failed."""
+
+
+class NotFound(StoreError):
+    """The key, version or bucket does not exist."""
+
+
+class UploadGone(StoreError):
+    """The multipart upload does not exist: completed, aborted, or never there."""
+
+    disposition = Disposition.RETRY
+
+
+class AccessDenied(StoreError):
+    """The store refused the credentials or the permission."""
+
+
+class PreconditionFailed(StoreError):
+    """If-Match or If-None-Match did not hold."""
+
+
+class InvalidRequest(StoreError):
+    """The store refused the request as malformed or not allowed."""
+
+
+class ChecksumRefused(StoreError):
+    """The store received other bytes than the checksum that was sent with them promises (BadDigest)."""
+
+    disposition = Disposition.RETRY
+
+
+class WriteConflict(StoreError):
+    """409: another conditional write to the same key was in flight."""
+
+    disposition = Disposition.RETRY
+
+
+class Throttled(StoreError):
+    """The store asks for fewer requests; ``context.retry_after`` is its own delay in seconds, when it named one."""
+
+    disposition = Disposition.RETRY
+
+
+class Network(StoreError):
+    """The request's outcome is unknown, or the store is not well."""
+
+    disposition = Disposition.RETRY
+
+
+class Unavailable(Network):
+    """A 5xx answer, or one that cannot be understood (an empty body where there must be one)."""
+
+
+class ConnectionLost(Network):
+    """No answer, or half of one. ``context.sent`` says whether the store may have acted."""

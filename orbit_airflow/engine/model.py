@@ -1,0 +1,220 @@
+"""The engine's values: addresses, parts, receipts, answers. All frozen; none of them does I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from urllib.parse import quote
+
+from orbit_airflow.engine.errors import ConfigError
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html: a key is 1 to 1,024 bytes of UTF-8.
+MAX_KEY_BYTES = 1024
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{1,254}")
+
+
+class Integrity(StrEnum):
+    """What was proved about the bytes, strongest first.
+
+    ``full-crc``: the store verified (or reported) a checksum of the whole object that equals ours.
+    ``part-crc``: the same for each part, and for the checksum of the parts' checksums.
+    ``md5``: the ETag is the MD5 (or the MD5 of the parts' MD5s) that we computed.
+    ``size+etag``: only the size was compared and the ETag recorded.
+    """
+
+    FULL_CRC = "full-crc"
+    PART_CRC = "part-crc"
+    MD5 = "md5"
+    SIZE_ETAG = "size+etag"
+
+
+class ChecksumType(StrEnum):
+    """How a multipart object's checksum is formed: over all bytes, or over the parts' checksums."""
+
+    FULL_OBJECT = "FULL_OBJECT"
+    COMPOSITE = "COMPOSITE"
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """A checksum as S3 writes it: ``value`` is base64, with ``-N`` behind it for a composite one."""
+
+    algorithm: str
+    value: str
+    type: ChecksumType = ChecksumType.FULL_OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An object's address. Raises ConfigError for a bucket or key that S3 cannot hold."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _BUCKET.fullmatch(self.bucket):
+            raise ConfigError(f"not a bucket name: {self.bucket!r}")
+        try:
+            size = len(self.key.encode("utf-8"))
+        except UnicodeEncodeError as exc:
+            raise ConfigError(f"the key is not valid UTF-8: {self.key!r}") from exc
+        if not 1 <= size <= MAX_KEY_BYTES:
+            raise ConfigError(f"a key has 1 to {MAX_KEY_BYTES} bytes, this one has {size}: {self.key[:80]!r}")
+
+    @classmethod
+    def parse(cls, uri: str) -> ObjectRef:
+        """``s3://bucket/key``; the key is everything behind the first slash, untouched (no query, no fragment)."""
+        scheme, separator, rest = uri.partition("://")
+        bucket, slash, key = rest.partition("/")
+        if scheme.lower() != "s3" or not separator or not slash:
+            raise ConfigError(f"expected s3://bucket/key, got {uri!r}")
+        return cls(bucket, key)
+
+    @property
+    def uri(self) -> str:
+        """The address as people write it (not percent-encoded; ``parse`` is its inverse)."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def copy_source(self) -> str:
+        """The address as the ``x-amz-copy-source`` header wants it."""
+        source = quote(f"{self.bucket}/{self.key}", safe="/")
+        return f"{source}?versionId={self.version_id}" if self.version_id else source
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a plan: S3's part number (from 1) and its range in the source."""
+
+    number: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartReceipt:
+    """What the store answered for a part; ``checksum`` and ``md5`` are ours, ``etag`` is the store's, unquoted."""
+
+    number: int
+    size: int
+    etag: str
+    crc32: int | None = None
+    md5: bytes | None = None
+    echoed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPart:
+    """A part as ListParts shows it. Nothing here is trusted before it was compared with the local bytes."""
+
+    number: int
+    size: int
+    etag: str
+    checksum: Checksum | None
+    last_modified: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartsPage:
+    """One page of ListParts; ``next_marker`` is a part number, or None behind the last page."""
+
+    parts: tuple[ListedPart, ...]
+    next_marker: int | None
+    initiator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedUpload:
+    """An open multipart upload as ListMultipartUploads shows it."""
+
+    key: str
+    upload_id: str
+    initiated: datetime | None
+    initiator: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One page of ListMultipartUploads; ``next_marker`` is (key, upload id), or None behind the last page."""
+
+    uploads: tuple[ListedUpload, ...]
+    next_marker: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedUpload:
+    """The answer to CreateMultipartUpload: what the store will check, and when it would abort the upload itself."""
+
+    upload_id: str
+    checksum_algorithm: str | None = None
+    checksum_type: ChecksumType | None = None
+    abort_date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReceipt:
+    """The answer to PutObject or CompleteMultipartUpload. An empty ``etag`` means: ask HEAD, nothing is known yet."""
+
+    etag: str
+    version_id: str | None = None
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as HEAD shows it. ``metadata`` and ``checksums`` are tuples, so that the value stays frozen."""
+
+    ref: ObjectRef
+    size: int
+    etag: str
+    version_id: str | None = None
+    last_modified: datetime | None = None
+    checksum: Checksum | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    storage_class: str | None = None
+
+    def metadata_value(self, name: str) -> str | None:
+        """A user metadata value by its lower-case name, or None."""
+        return dict(self.metadata).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAttributes:
+    """What an upload gives to its object besides the bytes. None means: send nothing, the bucket decides."""
+
+    metadata: tuple[tuple[str, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    content_type: str | None = None
+    storage_class: str | None = None
+    server_side_encryption: str | None = None
+    kms_key_id: str | None = None
+    acl: str | None = None
+    extra_args: tuple[tuple[str, str | bool | datetime], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """A finished upload. ``bytes_sent`` and ``bytes_saved`` are of the last try: their sum is at least ``size``.
+
+    ``parts_found`` are those of earlier tries. ``resumed`` is True when something that an earlier try had done was used
+    again, be it parts or the whole object.
+    """
+
+    ref: ObjectRef
+    etag: str
+    size: int
+    checksum: Checksum | None
+    integrity: Integrity
+    duration: float
+    version_id: str | None = None
+    resumed: bool = False
+    bytes_sent: int = 0
+    bytes_saved: int = 0
+    parts_found: int = 0

@@ -1,0 +1,214 @@
+"""Files with parts: begin or continue, send what is missing, prove, complete."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orbit_airflow.engine.body import MeteredBody, PartBody, buffer_for
+from orbit_airflow.engine.complete import Completion
+from orbit_airflow.engine.errors import InvalidRequest, OrbitError, SourceChanged, StoreError, UploadGone
+from orbit_airflow.engine.events import Meter, TransferStarted
+from orbit_airflow.engine.fence import verify_unchanged
+from orbit_airflow.engine.inventory import Inventory
+from orbit_airflow.engine.job import UploadJob
+from orbit_airflow.engine.model import CreatedUpload, Part, PartReceipt
+from orbit_airflow.engine.plan import PartPlan, part_size_for
+from orbit_airflow.engine.proof import LocalProof
+from orbit_airflow.engine.resilience.outcome import outcome_unknown
+from orbit_airflow.engine.runner import Cancellation, run_all
+from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.store import PartDigests
+from orbit_airflow.engine.sweep import sweep_lost_creates
+from orbit_airflow.engine.token import Outcome, Phase, UploadToken
+
+# How often the parts are compared and repaired when Complete says that they are not what we say they are.
+MAX_REPAIRS = 2
+
+
+class MultipartUpload:
+    """One multipart upload of one open file."""
+
+    def __init__(self, job: UploadJob, source: SourceFile, meter: Meter) -> None:
+        self._job = job
+        self._source = source
+        self._meter = meter
+        self._receipts: dict[int, PartReceipt] = {}
+        self._abort_date: str | None = None
+
+    def run(self, token: UploadToken) -> tuple[Outcome, int]:
+        """The outcome, saved as done, and the number of parts that earlier tries had sent.
+
+        UploadGone only when the upload is gone *and* its object is not there. On every other error the parts are kept
+        and the error says so.
+        """
+        try:
+            return self._run(token)
+        except (SourceChanged, UploadGone):
+            raise
+        except OrbitError as exc:
+            raise self._with_what_is_kept(exc) from exc
+
+    def _run(self, token: UploadToken) -> tuple[Outcome, int]:
+        if token.upload_id is None:
+            token = self._begin(token)
+        else:
+            settled = self._continue(token)
+            if settled is not None:
+                return self._done(token, settled), PartPlan(self._source.size, token.part_size or 1).count
+        found = len(self._receipts)
+        plan = PartPlan(self._source.size, token.part_size or 1)
+        self._announce(token, plan, found)
+        try:
+            self._send_missing(token, plan)
+            return self._finish(token, plan), found
+        except _Settled as settled:
+            return self._done(token, settled.outcome), found
+
+    def _begin(self, token: UploadToken) -> UploadToken:
+        job = self._job
+        part_size = part_size_for(self._source.size, job.chunk_size, job.config.limits)
+        if part_size != job.chunk_size:
+            job.notice(f"parts of {part_size} bytes instead of {job.chunk_size}, so that 10,000 are enough")
+        created = self._create(token)
+        current = job.ledger.current or token
+        if created.abort_date is not None:
+            self._abort_date = created.abort_date.isoformat()
+            job.notice(f"the bucket's lifecycle would abort this upload on {self._abort_date}")
+        if job.checksums and created.checksum_algorithm is None:
+            job.notice("this store keeps no CRC32 for parts; each part is proved by its MD5 instead")
+        return job.ledger.save(current.started(created, part_size))
+
+    def _create(self, token: UploadToken) -> CreatedUpload:
+        """A lost answer may have left an upload that nobody knows: remembered, and swept before Complete."""
+        job, policy = self._job, self._job.config.policy
+        checksums = job.checksums
+        for attempt in range(1, policy.max_attempts + 1):
+            try:
+                return job.store.create(job.ref, job.marked(token), checksums=checksums)
+            except InvalidRequest:
+                if not checksums:
+                    raise
+                job.notice("the store refuses an upload with checksums; trying without")
+                checksums = False
+            except StoreError as exc:
+                if not outcome_unknown(exc) or attempt == policy.max_attempts:
+                    raise
+                job.notice(f"the answer to CreateMultipartUpload was lost ({exc.message})")
+                token = job.ledger.save(replace(token, sweep=True))
+                job.cancel.sleep(policy.delay(attempt, exc, job.rng))
+        return job.store.create(job.ref, job.marked(token), checksums=checksums)
+
+    def _continue(self, token: UploadToken) -> Outcome | None:
+        """Compare what the store has with the file. An outcome when the object turns out to be complete."""
+        job = self._job
+        if token.source is not None and token.source.size != self._source.size:
+            raise SourceChanged(
+                f"{job.path} had {token.source.size} bytes when its upload began and has {self._source.size} now"
+            )
+        try:
+            self._receipts = self._inventory(token).compared()
+        except UploadGone:
+            outcome = Completion(job, self._source).settled(token, wait=token.phase is Phase.COMPLETING)
+            if outcome is None:
+                raise
+            job.notice("the object of an earlier try's Complete is there; nothing is sent")
+            self._meter.add_found(self._source.size)
+            return outcome
+        for receipt in self._receipts.values():
+            self._meter.add_found(receipt.size)
+        return None
+
+    def _inventory(self, token: UploadToken) -> Inventory:
+        return Inventory(self._job, self._source, token)
+
+    def _announce(self, token: UploadToken, plan: PartPlan, found: int) -> None:
+        self._job.reporter(
+            TransferStarted(
+                key=self._job.ref.key,
+                total_bytes=plan.size,
+                part_size=plan.part_size,
+                parts=plan.count,
+                upload_id=token.upload_id,
+                parts_found=found,
+                bytes_found=self._meter.found,
+            )
+        )
+
+    def _send_missing(self, token: UploadToken, plan: PartPlan) -> None:
+        """All parts without a receipt, in parallel; the workers' buffers are the transfer's whole memory."""
+        job, halt = self._job, Cancellation()
+        missing = plan.count - len(self._receipts)
+        if not missing:
+            return
+        workers = min(job.config.parallel_operations, missing)
+        buffers: dict[int, memoryview] = {}
+        upload_id = token.upload_id or ""
+
+        def check() -> None:
+            job.cancel.check()
+            halt.check()
+
+        def send(worker: int, part: Part) -> None:
+            buffer = buffers.setdefault(worker, buffer_for(min(plan.part_size, plan.size)))
+            body = PartBody(self._source, part, buffer, md5=job.checksums and token.checksum_algorithm is None)
+            metered = MeteredBody(body, self._meter, check)
+            digests = PartDigests(body.crc32 if token.checksum_algorithm else None, body.md5)
+            try:
+                receipt = job.store.upload_part(job.ref, upload_id, part, metered, digests)
+            except BaseException:
+                metered.take_back()
+                raise
+            self._receipts[part.number] = replace(receipt, crc32=body.crc32)
+            self._meter.part_done()
+
+        todo = (part for part in plan if part.number not in self._receipts)
+        try:
+            run_all(todo, send, workers=workers, cancel=job.cancel, halt=halt)
+        except UploadGone:
+            self._raise_unless_settled(token)
+
+    def _raise_unless_settled(self, token: UploadToken) -> None:
+        """Another try of this very transfer may have completed the upload under us; then its object is our object."""
+        outcome = Completion(self._job, self._source).settled(token, wait=True)
+        if outcome is None:
+            raise UploadGone(f"the multipart upload {token.upload_id} was aborted by somebody")
+        raise _Settled(outcome)
+
+    def _finish(self, token: UploadToken, plan: PartPlan) -> Outcome:
+        job = self._job
+        for repair in range(MAX_REPAIRS + 1):
+            receipts = tuple(self._receipts[number] for number in range(1, plan.count + 1))
+            verify_unchanged(job, self._source, plan, receipts)
+            if token.sweep:
+                sweep_lost_creates(job, token)
+            job.refuse_foreign(token, plan.size)
+            local = LocalProof.of_parts(receipts)
+            token = job.ledger.save(token.completing(local))
+            completion = Completion(job, self._source)
+            outcome = completion.run(token, receipts, local, last=repair == MAX_REPAIRS)
+            if outcome is not None:
+                return self._done(token, outcome)
+            job.notice("the store holds other parts than those that were sent; comparing and repairing", warning=True)
+            self._receipts = self._inventory(token).compared()
+            self._send_missing(token, plan)
+        raise AssertionError("the last repair returns or raises")  # pragma: no cover
+
+    def _done(self, token: UploadToken, outcome: Outcome) -> Outcome:
+        self._job.ledger.save(token.done(outcome))
+        return outcome
+
+    def _with_what_is_kept(self, error: OrbitError) -> OrbitError:
+        current = self._job.ledger.current
+        if current is None or current.upload_id is None:
+            return error
+        kept = sum(receipt.size for receipt in self._receipts.values())
+        until = f" until {self._abort_date}" if self._abort_date else ""
+        return error.with_note(f"Upload {current.upload_id} keeps {kept} bytes{until}; the next try continues it.")
+
+
+class _Settled(Exception):
+    """Carries an outcome out of the middle of the sending."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome

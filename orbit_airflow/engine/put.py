@@ -1,0 +1,84 @@
+"""Small and empty files: one PutObject, which is atomic by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orbit_airflow.engine.body import MeteredBody, PartBody, buffer_for
+from orbit_airflow.engine.errors import PreconditionFailed, SourceChanged, StoreError, TargetExists
+from orbit_airflow.engine.events import Meter, TransferStarted
+from orbit_airflow.engine.job import UploadJob, outcome_of
+from orbit_airflow.engine.model import Integrity, Part, WriteReceipt
+from orbit_airflow.engine.proof import LocalProof, proved
+from orbit_airflow.engine.resilience.outcome import outcome_unknown
+from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.store import PartDigests
+from orbit_airflow.engine.token import Outcome, UploadToken
+
+
+class SinglePut:
+    """One file below the chunk size. A lost answer is settled by our mark before anything is sent again."""
+
+    def __init__(self, job: UploadJob, source: SourceFile, meter: Meter) -> None:
+        self._job = job
+        self._source = source
+        self._meter = meter
+
+    def run(self, token: UploadToken) -> Outcome:
+        """The object's outcome, already saved as done. TargetExists, SourceChanged and StoreError as they come."""
+        job, size = self._job, self._source.size
+        job.reporter(TransferStarted(job.ref.key, size, size, 0, None, 0, 0))
+        part = Part(1, 0, size)
+        body = PartBody(self._source, part, buffer_for(size), md5=False)
+        local = LocalProof(size, body.crc32)
+        receipt = self._send(token, body, local)
+        changed = self._source.change()
+        if changed and self._source.whole_digest(md5=False)[0] != body.crc32:
+            raise SourceChanged(f"{job.path} {changed} while it was uploaded; the object holds what was read first")
+        outcome = receipt if isinstance(receipt, Outcome) else self._proved(local, receipt)
+        job.ledger.save(token.done(outcome))
+        return outcome
+
+    def _send(self, token: UploadToken, body: PartBody, local: LocalProof) -> WriteReceipt | Outcome:
+        job = self._job
+        digests = PartDigests(crc32=body.crc32) if job.checksums else PartDigests()
+        metered = MeteredBody(body, self._meter, job.cancel.check)
+        policy = job.config.policy
+        for attempt in range(1, policy.max_attempts + 1):
+            try:
+                return job.store.put(
+                    job.ref, metered, digests, job.marked(token), if_none_match=not job.options.replace
+                )
+            except PreconditionFailed as exc:
+                recovered = job.recovered(token, self._source, local)
+                if recovered is not None:
+                    return recovered
+                raise TargetExists(f"{job.ref.uri} exists and replace is False", exc.context) from exc
+            except StoreError as exc:
+                metered.take_back()
+                if not outcome_unknown(exc):
+                    raise
+                job.notice(f"the answer to PutObject was lost ({exc.message}); asking the store what it has")
+                recovered = job.recovered(token, self._source, local)
+                if recovered is not None:
+                    return recovered
+                if attempt == policy.max_attempts:
+                    raise
+                job.cancel.sleep(policy.delay(attempt, exc, job.rng))
+        raise AssertionError("the loop returns or raises")  # pragma: no cover
+
+    def _proved(self, local: LocalProof, receipt: WriteReceipt) -> Outcome:
+        """From the answer if it says enough, else from HEAD."""
+        job = self._job
+        integrity = proved(local, receipt.etag, receipt.checksum)
+        if integrity is Integrity.FULL_CRC and receipt.etag:
+            checksum = receipt.checksum or local.checksum
+            return Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, checksum)
+        md5 = self._source.whole_digest(md5=True)[1] if job.checksums else None
+        full = replace(local, md5_etag=md5.hex() if md5 is not None else None)
+        info = job.existing(receipt.version_id)
+        if info is None or info.size != local.size or (receipt.etag and info.etag != receipt.etag):
+            job.notice("another writer replaced the object right after this upload", warning=True)
+            integrity = proved(full, receipt.etag, receipt.checksum)
+            return Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, local.checksum)
+        return outcome_of(info, full, proved(full, info.etag, info.checksum))

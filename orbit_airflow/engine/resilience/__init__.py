@@ -1,0 +1,1 @@
+"""How requests are repeated and paced: policies and limits, with clock, sleep and randomness as parameters."""

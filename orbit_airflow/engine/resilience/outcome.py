@@ -1,0 +1,22 @@
+"""What a failed request says about its effect: the difference between trying again and doing it twice."""
+
+from __future__ import annotations
+
+from orbit_airflow.engine.errors import ConnectionLost, Network, StoreError, Throttled
+
+
+def repeatable(error: BaseException) -> bool:
+    """For idempotent requests: anything that may pass by itself."""
+    return isinstance(error, StoreError) and error.is_retryable
+
+
+def surely_undone(error: BaseException) -> bool:
+    """For requests that must not be done twice unknowingly: only what the store certainly did not do."""
+    if isinstance(error, ConnectionLost):
+        return not error.context.sent
+    return isinstance(error, Throttled) or (isinstance(error, StoreError) and error.context.status == 503)
+
+
+def outcome_unknown(error: BaseException) -> bool:
+    """True when the store may have done what was asked, although no proper answer came."""
+    return isinstance(error, Network) and not surely_undone(error)

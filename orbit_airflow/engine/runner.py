@@ -1,0 +1,144 @@
+"""A bounded number of worker threads over a stream of work: first error wins, and everybody can be told to stop.
+
+The main thread only waits, in short joins, so that a signal handler or an alarm runs at once. Workers are daemons:
+one that sits in a socket call when the transfer is cancelled is left behind and dies with the process.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from orbit_airflow.engine.errors import Paused
+
+W = TypeVar("W")
+R = TypeVar("R")
+
+JOIN_SECONDS = 0.1
+LEAVE_SECONDS = 0.5
+
+
+class Cancellation:
+    """A stop order that any thread may give and all threads look at. Setting it is safe in a signal handler.
+
+    ``orphaned``: the one who gave it knows that nobody waits for this try any more. ``left_behind``: a worker was
+    still in a system call when ``run_all`` returned; what it holds (file, buffer) must not be reused.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._reason = "stopped on request"
+        self.orphaned = False
+        self.left_behind = False
+
+    def cancel(self, reason: str = "stopped on request", *, orphaned: bool = False) -> None:
+        """Ask everybody to stop. ``orphaned``: nobody waits for this try any more; it must not abort anything."""
+        if not self._event.is_set():
+            self._reason = reason
+            self.orphaned = orphaned
+            self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """True from the first ``cancel`` on."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Paused when told to stop."""
+        if self._event.is_set():
+            raise Paused(f"{self._reason}; what was uploaded is kept and the next try continues")
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not beyond the stop order: then Paused is raised."""
+        self._event.wait(seconds)
+        self.check()
+
+
+class _Shared(Generic[W, R]):
+    """The state of one ``run``: the work that is left, the results, the first error."""
+
+    def __init__(self, work: Iterator[W], cancel: Cancellation) -> None:
+        self.lock = threading.Lock()
+        self.work = work
+        self.cancel = cancel
+        self.results: list[R] = []
+        self.error: BaseException | None = None
+
+    def next(self) -> tuple[bool, W | None]:
+        with self.lock:
+            if self.error is not None or self.cancel.cancelled:
+                return False, None
+            for item in self.work:
+                return True, item
+            return False, None
+
+    def fail(self, error: BaseException) -> None:
+        with self.lock:
+            if self.error is None:
+                self.error = error
+
+
+def run_all(
+    work: Iterable[W],
+    do: Callable[[int, W], R],
+    *,
+    workers: int,
+    cancel: Cancellation,
+    halt: Cancellation | None = None,
+    name: str = "orbit-part",
+) -> list[R]:
+    """``do(worker_index, item)`` for every item on up to ``workers`` threads; the results in order of completion.
+
+    Raises the first error as it is, after the other workers ended (or, when cancelled, were given half a second).
+    ``halt`` is cancelled by the first error: work in progress that looks at it ends early.
+    Threads start with a copy of the caller's context variables, so that their log lines belong to the task.
+    """
+    shared: _Shared[W, R] = _Shared(iter(work), cancel)
+
+    def loop(index: int) -> None:
+        while True:
+            more, item = shared.next()
+            if not more:
+                return
+            try:
+                result = do(index, item)  # type: ignore[arg-type]  # `more` says that item is a W
+            except BaseException as exc:  # noqa: BLE001 - whatever it is, the main thread raises it
+                shared.fail(exc)
+                if halt is not None:
+                    halt.cancel("another part failed")
+                return
+            with shared.lock:
+                shared.results.append(result)
+
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(loop, index), name=f"{name}-{index}", daemon=True)
+        for index in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    _wait(threads, cancel)
+    if shared.error is not None and not (cancel.cancelled and isinstance(shared.error, Paused)):
+        raise shared.error
+    cancel.check()
+    return shared.results
+
+
+def _wait(threads: list[threading.Thread], cancel: Cancellation) -> None:
+    """Until all threads ended; once cancelled, no longer than LEAVE_SECONDS."""
+    try:
+        while any(thread.is_alive() for thread in threads):
+            if cancel.cancelled:
+                break
+            next(thread for thread in threads if thread.is_alive()).join(JOIN_SECONDS)
+    except BaseException:
+        cancel.cancel("interrupted")
+        raise
+    finally:
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        cancel.left_behind = cancel.left_behind or any(thread.is_alive() for thread in threads)

@@ -1,0 +1,1 @@
+"""Stores: S3 over botocore, and the wrappers that pace it and repeat its requests."""

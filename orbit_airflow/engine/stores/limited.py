@@ -1,0 +1,95 @@
+"""A store that is asked by so many threads at once, and sends so many bytes per second, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orbit_airflow.engine.model import (
+    CreatedUpload,
+    ObjectAttributes,
+    ObjectInfo,
+    ObjectRef,
+    Part,
+    PartReceipt,
+    PartsPage,
+    UploadsPage,
+    WriteReceipt,
+)
+from orbit_airflow.engine.resilience.limits import BandwidthLimiter, Permits
+from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
+
+# Small pieces keep a limited line even; a whole block of 1 MiB would be a burst of seconds on a slow one.
+SLICE = 64 * 1024
+
+
+class LimitedBody:
+    """A body whose bytes wait for their turn."""
+
+    def __init__(self, inner: Body, limiter: BandwidthLimiter) -> None:
+        self._inner = inner
+        self._limiter = limiter
+
+    @property
+    def size(self) -> int:
+        """As of the inner body."""
+        return self._inner.size
+
+    def blocks(self) -> Iterator[memoryview]:
+        """The inner blocks, in slices, each at its time."""
+        for block in self._inner.blocks():
+            for start in range(0, len(block), SLICE):
+                piece = block[start : start + SLICE]
+                self._limiter.take(len(piece))
+                yield piece
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """As of the inner body: reading for a signature is not sending."""
+        return self._inner.read_at(position, size)
+
+
+class LimitedStore:
+    """``inner`` with at most ``permits`` bodies in flight and, if given, a bandwidth limit over all of them."""
+
+    def __init__(self, inner: TransferStore, permits: Permits, limiter: BandwidthLimiter | None = None) -> None:
+        self._inner = inner
+        self._permits = permits
+        self._limiter = limiter
+
+    def _paced(self, body: Body) -> Body:
+        return LimitedBody(body, self._limiter) if self._limiter is not None else body
+
+    def head(self, ref: ObjectRef) -> ObjectInfo:
+        """Passed on."""
+        return self._inner.head(ref)
+
+    def put(
+        self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool
+    ) -> WriteReceipt:
+        """With a permit."""
+        with self._permits:
+            return self._inner.put(ref, self._paced(body), digests, attributes, if_none_match=if_none_match)
+
+    def create(self, ref: ObjectRef, attributes: ObjectAttributes, *, checksums: bool) -> CreatedUpload:
+        """Passed on."""
+        return self._inner.create(ref, attributes, checksums=checksums)
+
+    def upload_part(self, ref: ObjectRef, upload_id: str, part: Part, body: Body, digests: PartDigests) -> PartReceipt:
+        """With a permit."""
+        with self._permits:
+            return self._inner.upload_part(ref, upload_id, part, self._paced(body), digests)
+
+    def list_parts(self, ref: ObjectRef, upload_id: str, after: int = 0) -> PartsPage:
+        """Passed on."""
+        return self._inner.list_parts(ref, upload_id, after)
+
+    def complete(self, ref: ObjectRef, request: CompleteRequest) -> WriteReceipt:
+        """Passed on."""
+        return self._inner.complete(ref, request)
+
+    def abort(self, ref: ObjectRef, upload_id: str) -> None:
+        """Passed on."""
+        self._inner.abort(ref, upload_id)
+
+    def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
+        """Passed on."""
+        return self._inner.list_uploads(ref, after)

@@ -1,0 +1,381 @@
+"""The resume token: the little that a killed try leaves to the next one, and what is believed of it.
+
+A token is hostile input (a user may edit it, an older version may have written it). It never says *where* to write:
+bucket, key, path and endpoint come from the present call alone and are compared as a hash. Its upload id must be
+listed under the present key. What it cannot prove is thrown away, and the transfer starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from orbit_airflow.engine.errors import OrbitError
+from orbit_airflow.engine.model import GIB, Checksum, ChecksumType, CreatedUpload, Integrity, ObjectRef
+from orbit_airflow.engine.proof import LocalProof
+from orbit_airflow.engine.source import SourceIdentity
+
+SCHEMA = 1
+MAX_TOKEN_BYTES = 64 * 1024
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
+_HEX32 = re.compile(r"[0-9a-f]{32}")
+_INT_LIMIT = 2**63
+
+
+class TokenRejected(OrbitError):
+    """A stored token is malformed, of another version, or of another transfer; the message says which."""
+
+
+class Phase(StrEnum):
+    """How far the transfer is known to have come."""
+
+    INTENT = "intent"
+    STARTED = "started"
+    COMPLETING = "completing"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished upload as the token remembers it."""
+
+    etag: str
+    size: int
+    integrity: Integrity
+    crc32: int | None = None
+    version_id: str | None = None
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadToken:
+    """One upload's state. ``mark`` is the random value that its object carries as ``x-amz-meta-orbit-upload``.
+
+    ``intent_at`` is in seconds of this machine's clock. ``sweep``: a Create may have been lost, so before completing
+    the store is asked for an upload that nobody knows.
+    """
+
+    target: str
+    mark: str
+    intent_at: int
+    phase: Phase = Phase.INTENT
+    try_number: int = 1
+    upload_id: str | None = None
+    part_size: int | None = None
+    source: SourceIdentity | None = None
+    checksum_algorithm: str | None = None
+    checksum_type: ChecksumType | None = None
+    sweep: bool = False
+    local: LocalProof | None = None
+    outcome: Outcome | None = None
+
+    @classmethod
+    def intent(cls, target: str, source: SourceIdentity, now: float, try_number: int) -> UploadToken:
+        """A new transfer's first token: nothing has been asked of the store yet."""
+        return cls(target=target, mark=secrets.token_hex(16), intent_at=int(now), source=source, try_number=try_number)
+
+    def started(self, created: CreatedUpload, part_size: int) -> UploadToken:
+        """The upload exists; from here on its part size is fixed."""
+        return replace(
+            self,
+            phase=Phase.STARTED,
+            upload_id=created.upload_id,
+            part_size=part_size,
+            checksum_algorithm=created.checksum_algorithm,
+            checksum_type=created.checksum_type,
+        )
+
+    def completing(self, local: LocalProof) -> UploadToken:
+        """All parts are there; ``local`` is what the object must turn out to be."""
+        return replace(self, phase=Phase.COMPLETING, local=local, sweep=False)
+
+    def done(self, outcome: Outcome) -> UploadToken:
+        """The object is there and proved."""
+        return replace(self, phase=Phase.DONE, outcome=outcome, sweep=False)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """JSON-safe; without secrets; under 1 KiB whatever the number of parts."""
+        return {
+            "schema": SCHEMA,
+            "op": "upload",
+            "target": self.target,
+            "mark": self.mark,
+            "intent_at": self.intent_at,
+            "phase": self.phase.value,
+            "try_number": self.try_number,
+            "upload_id": self.upload_id,
+            "part_size": self.part_size,
+            "source": self.source.to_list() if self.source else None,
+            "checksum_algorithm": self.checksum_algorithm,
+            "checksum_type": self.checksum_type.value if self.checksum_type else None,
+            "sweep": self.sweep,
+            "local": self.local.to_mapping() if self.local else None,
+            "outcome": _outcome_to_mapping(self.outcome) if self.outcome else None,
+        }
+
+    @classmethod
+    def from_mapping(cls, data: object, target: str) -> UploadToken:
+        """The token in ``data``, if it is well-formed and of this very ``target``; else TokenRejected."""
+        fields = _Fields(data)
+        if fields.get("schema", int) != SCHEMA:
+            raise TokenRejected(f"the state was written by another version (schema {fields.get('schema', int)})")
+        if fields.get("op", str) != "upload" or fields.get("target", str) != target:
+            raise TokenRejected("the state belongs to another transfer (operation, bucket, key or path differ)")
+        try:
+            token = cls._read(fields, target)
+        except (ValueError, TypeError, OverflowError) as exc:
+            raise TokenRejected(f"the state is malformed: {exc}") from exc
+        token._check_shape()
+        return token
+
+    @classmethod
+    def _read(cls, fields: _Fields, target: str) -> UploadToken:
+        source, kind = fields.get("source", list, None), fields.get("checksum_type", str, None)
+        outcome, local = fields.get("outcome", dict, None), fields.get("local", dict, None)
+        return cls(
+            target=target,
+            mark=fields.matching("mark", _HEX32),
+            intent_at=fields.whole("intent_at"),
+            phase=Phase(fields.get("phase", str)),
+            try_number=fields.whole("try_number"),
+            upload_id=fields.matching("upload_id", _UPLOAD_ID) if fields.has("upload_id") else None,
+            part_size=fields.whole("part_size", 1, 5 * GIB) if fields.has("part_size") else None,
+            source=_source_from(source) if source is not None else None,
+            checksum_algorithm="CRC32" if fields.get("checksum_algorithm", str, None) == "CRC32" else None,
+            checksum_type=ChecksumType(kind) if kind is not None else None,
+            sweep=fields.get("sweep", bool),
+            local=_local_from(_Fields(local)) if local is not None else None,
+            outcome=_outcome_from(_Fields(outcome)) if outcome is not None else None,
+        )
+
+    def _check_shape(self) -> None:
+        running = self.phase in (Phase.STARTED, Phase.COMPLETING)
+        if running and (self.upload_id is None or self.part_size is None or self.source is None):
+            raise TokenRejected(f"the state is incomplete for phase {self.phase.value}")
+        if self.phase is Phase.DONE and self.outcome is None:
+            raise TokenRejected("the state says done but has no result")
+
+
+class _Fields:
+    """Typed reading of an untrusted mapping: every surprise is a TokenRejected."""
+
+    def __init__(self, data: object) -> None:
+        if not isinstance(data, Mapping):
+            raise TokenRejected(f"the state is no object but {type(data).__name__}")
+        self._data = data
+
+    def has(self, name: str) -> bool:
+        return self._data.get(name) is not None
+
+    def get(self, name: str, kind: type, *default: Any) -> Any:
+        value = self._data.get(name)
+        if value is None and default:
+            return default[0]
+        if type(value) is not kind:
+            raise TokenRejected(f"the state's {name!r} is {type(value).__name__}, not {kind.__name__}")
+        return value
+
+    def whole(self, name: str, low: int = 0, high: int = _INT_LIMIT) -> int:
+        value = self.get(name, int)
+        if not low <= value <= high:
+            raise TokenRejected(f"the state's {name!r} is out of range")
+        return int(value)
+
+    def matching(self, name: str, pattern: re.Pattern[str]) -> str:
+        value = self.get(name, str)
+        if not pattern.fullmatch(value):
+            raise TokenRejected(f"the state's {name!r} has characters that it cannot have")
+        return str(value)
+
+
+def _source_from(values: list[object]) -> SourceIdentity:
+    numbers = [value for value in values if type(value) is int and abs(value) < 2 * _INT_LIMIT]
+    if len(numbers) != 5 or len(values) != 5:
+        raise TokenRejected("the state's 'source' is not five whole numbers")
+    return SourceIdentity(*numbers)
+
+
+def _local_from(fields: _Fields) -> LocalProof:
+    return LocalProof(
+        size=fields.whole("size"),
+        crc32=fields.whole("crc32", 0, 2**32 - 1),
+        composite=fields.get("composite", str, None),
+        md5_etag=fields.get("md5_etag", str, None),
+        md5_binding=fields.get("md5_binding", bool),
+    )
+
+
+def _outcome_to_mapping(outcome: Outcome) -> dict[str, Any]:
+    checksum = outcome.checksum
+    return {
+        "etag": outcome.etag,
+        "size": outcome.size,
+        "integrity": outcome.integrity.value,
+        "crc32": outcome.crc32,
+        "version_id": outcome.version_id,
+        "checksum": [checksum.algorithm, checksum.value, checksum.type.value] if checksum else None,
+    }
+
+
+def _outcome_from(fields: _Fields) -> Outcome:
+    checksum = fields.get("checksum", list, None)
+    return Outcome(
+        etag=fields.get("etag", str),
+        size=fields.whole("size"),
+        integrity=Integrity(fields.get("integrity", str)),
+        crc32=fields.whole("crc32", 0, 2**32 - 1) if fields.has("crc32") else None,
+        version_id=fields.get("version_id", str, None),
+        checksum=_checksum_from(checksum) if checksum is not None else None,
+    )
+
+
+def _checksum_from(values: list[object]) -> Checksum:
+    if len(values) != 3 or not all(isinstance(value, str) for value in values):
+        raise TokenRejected("the state's 'checksum' is not three texts")
+    algorithm, value, kind = (str(item) for item in values)
+    return Checksum(algorithm, value, ChecksumType(kind))
+
+
+def target_hash(operation: str, ref: ObjectRef, path: str) -> str:
+    """What a token is bound to: the operation, the address and the local path of the present call."""
+    text = json.dumps([operation, ref.bucket, ref.key, os.path.abspath(path)], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def state_key(target: str) -> str:
+    """The name under which a token is kept: several transfers of one task do not collide."""
+    return f"orbit:{target[:16]}"
+
+
+class TokenStore(Protocol):
+    """Where tokens live between tries. Implementations may be slow or fail; a transfer never fails because of them."""
+
+    def load(self, key: str) -> object:
+        """The mapping saved last under ``key``, or None. Raises nothing: what cannot be read is None."""
+
+    def save(self, key: str, token: dict[str, Any]) -> bool:
+        """Keep ``token``; True when it is certainly kept now, False when that is not (yet) known."""
+
+    def drop(self, key: str) -> None:
+        """Forget ``key``."""
+
+
+class NoTokens:
+    """Keeps nothing: a killed transfer starts anew."""
+
+    def load(self, key: str) -> object:
+        """Nothing was kept."""
+        del key
+        return None
+
+    def save(self, key: str, token: dict[str, Any]) -> bool:
+        """Nothing is kept, and nothing was promised."""
+        del key, token
+        return True
+
+    def drop(self, key: str) -> None:
+        """There is nothing to forget."""
+        del key
+
+
+class FileTokenStore:
+    """Tokens as small files (0600) in a directory of the user's, replaced atomically and synced. For scripts."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._directory = Path(directory)
+
+    def _path(self, key: str) -> Path:
+        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    def load(self, key: str) -> object:
+        """The token's mapping; None when there is none, or when the file is no JSON of reasonable size."""
+        path = self._path(key)
+        try:
+            if path.stat().st_size > MAX_TOKEN_BYTES:
+                return None
+            return json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def save(self, key: str, token: dict[str, Any]) -> bool:
+        """Write, sync, rename, sync the directory. False when the disk refuses."""
+        path = self._path(key)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd, name = tempfile.mkstemp(prefix=".orbit-", dir=self._directory)
+            with os.fdopen(fd, "w") as file:
+                json.dump(token, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+            _sync_directory(self._directory)
+        except OSError:
+            return False
+        return True
+
+    def drop(self, key: str) -> None:
+        """Remove the file, if it is there."""
+        self._path(key).unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Ledger:
+    """One transfer's token, as it stands now, and the store that keeps it."""
+
+    def __init__(self, tokens: TokenStore, target: str) -> None:
+        self._tokens = tokens
+        self._target = target
+        self.current: UploadToken | None = None
+
+    def load(self) -> UploadToken | None:
+        """What an earlier try left; None when there is nothing. TokenRejected when it cannot be used."""
+        data = self._tokens.load(state_key(self._target))
+        self.current = None if data is None else UploadToken.from_mapping(data, self._target)
+        return self.current
+
+    def save(self, token: UploadToken) -> UploadToken:
+        """Keep the token and return it. A failure to keep it is for the token store to report."""
+        self.current = token
+        self._tokens.save(state_key(self._target), token.to_mapping())
+        return token
+
+    def drop(self) -> None:
+        """Forget the transfer."""
+        self.current = None
+        self._tokens.drop(state_key(self._target))
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeState:
+    """A script's handle on an upload: the guide's value, returned by ``upload_file_multipart`` and taken by it again.
+
+    ``token`` is the engine's token as JSON text; it is validated on use, so a state from a file or a queue is fine.
+    """
+
+    key: str
+    token: str
+
+    @property
+    def completed(self) -> bool:
+        """True when the object is there."""
+        try:
+            data = json.loads(self.token)
+        except ValueError:
+            return False
+        return isinstance(data, dict) and data.get("phase") == Phase.DONE.value
