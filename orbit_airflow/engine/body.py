@@ -25,7 +25,7 @@ class PartBody:
     """A part of a file, hashed when it is made.
 
     Held in the worker's buffer if it fits; else read again while it is sent, and then hashed once more from the bytes
-    that leave: SourceChanged is raised behind the last block when they are not the bytes that were announced.
+    that leave: SourceChanged is raised before the last block when they are not the bytes that were announced.
     """
 
     def __init__(self, source: SourceFile, part: Part, buffer: memoryview, *, md5: bool) -> None:
@@ -65,12 +65,14 @@ class PartBody:
             yield self._buffer[start : min(start + BLOCK, self._part.size)]
 
     def _from_file(self) -> Iterator[memoryview]:
-        crc = 0
+        """The last block leaves only when all bytes are known to be right: a body that lacks it is never accepted."""
+        crc, done = 0, 0
         for block in self._source.blocks(self._part, self._buffer[:BLOCK]):
             crc = crc32(block, crc)
+            done += len(block)
+            if done == self._part.size and crc != self.crc32:
+                raise SourceChanged(f"{printable(self._source.path)} changed while part {self._part.number} was sent")
             yield block
-        if crc != self.crc32:
-            raise SourceChanged(f"{printable(self._source.path)} changed while part {self._part.number} was sent")
 
 
 class MeteredBody:

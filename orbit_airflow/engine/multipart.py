@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from orbit_airflow.engine.body import MeteredBody, PartBody, buffer_for
 from orbit_airflow.engine.complete import Completion
-from orbit_airflow.engine.errors import InvalidRequest, OrbitError, SourceChanged, StoreError, UploadGone
+from orbit_airflow.engine.errors import (
+    ChecksumRefused,
+    IntegrityError,
+    InvalidRequest,
+    OrbitError,
+    SourceChanged,
+    StoreError,
+    UploadGone,
+)
 from orbit_airflow.engine.events import Meter, TransferStarted
 from orbit_airflow.engine.fence import verify_unchanged
 from orbit_airflow.engine.inventory import Inventory
@@ -23,6 +32,8 @@ from orbit_airflow.engine.token import Outcome, Phase, UploadToken
 
 # How often the parts are compared and repaired when Complete says that they are not what we say they are.
 MAX_REPAIRS = 2
+# How often a part's bytes are read when the store says that others arrived.
+MAX_READINGS = 3
 
 
 class MultipartUpload:
@@ -142,7 +153,6 @@ class MultipartUpload:
             return
         workers = min(job.config.parallel_operations, missing)
         buffers: dict[int, memoryview] = {}
-        upload_id = token.upload_id or ""
 
         def check() -> None:
             job.cancel.check()
@@ -150,15 +160,7 @@ class MultipartUpload:
 
         def send(worker: int, part: Part) -> None:
             buffer = buffers.setdefault(worker, buffer_for(min(plan.part_size, plan.size)))
-            body = PartBody(self._source, part, buffer, md5=job.checksums and token.checksum_algorithm is None)
-            metered = MeteredBody(body, self._meter, check)
-            digests = PartDigests(body.crc32 if token.checksum_algorithm else None, body.md5)
-            try:
-                receipt = job.store.upload_part(job.ref, upload_id, part, metered, digests)
-            except BaseException:
-                metered.take_back()
-                raise
-            self._receipts[part.number] = replace(receipt, crc32=body.crc32)
+            self._receipts[part.number] = self._send_part(token, part, buffer, check)
             self._meter.part_done()
 
         todo = (part for part in plan if part.number not in self._receipts)
@@ -166,6 +168,30 @@ class MultipartUpload:
             run_all(todo, send, workers=workers, cancel=job.cancel, halt=halt)
         except UploadGone:
             self._raise_unless_settled(token)
+
+    def _send_part(self, token: UploadToken, part: Part, buffer: memoryview, check: Callable[[], None]) -> PartReceipt:
+        """Read, hash and send. Bytes that the store refuses are read again: a bit may have flipped here or there."""
+        job = self._job
+        for reading in range(1, MAX_READINGS + 1):
+            body = PartBody(self._source, part, buffer, md5=job.checksums and token.checksum_algorithm is None)
+            metered = MeteredBody(body, self._meter, check)
+            digests = PartDigests(body.crc32 if token.checksum_algorithm else None, body.md5)
+            try:
+                receipt = job.store.upload_part(job.ref, token.upload_id or "", part, metered, digests)
+            except ChecksumRefused as exc:
+                metered.take_back()
+                job.notice(f"the store got other bytes of part {part.number} than were hashed; reading them again")
+                if reading == MAX_READINGS:
+                    raise IntegrityError(
+                        f"part {part.number} never arrived as it was read: memory, disk or line are not sound",
+                        exc.context,
+                    ) from exc
+            except BaseException:
+                metered.take_back()
+                raise
+            else:
+                return replace(receipt, crc32=body.crc32)
+        raise AssertionError("the last reading returns or raises")  # pragma: no cover
 
     def _raise_unless_settled(self, token: UploadToken) -> None:
         """Another try of this very transfer may have completed the upload under us; then its object is our object."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orbit_airflow.engine.body import MeteredBody, PartBody, buffer_for
-from orbit_airflow.engine.errors import PreconditionFailed, SourceChanged, StoreError, TargetExists
+from orbit_airflow.engine.errors import (
+    ChecksumRefused,
+    IntegrityError,
+    PreconditionFailed,
+    SourceChanged,
+    StoreError,
+    TargetExists,
+)
 from orbit_airflow.engine.events import Meter, TransferStarted
 from orbit_airflow.engine.job import UploadJob, outcome_of
 from orbit_airflow.engine.model import Integrity, Part, WriteReceipt
@@ -14,6 +21,9 @@ from orbit_airflow.engine.resilience.outcome import outcome_unknown
 from orbit_airflow.engine.source import SourceFile
 from orbit_airflow.engine.store import PartDigests
 from orbit_airflow.engine.token import Outcome, UploadToken
+
+# How often the bytes are read when the store says that others arrived.
+MAX_READINGS = 3
 
 
 class SinglePut:
@@ -28,16 +38,33 @@ class SinglePut:
         """The object's outcome, already saved as done. TargetExists, SourceChanged and StoreError as they come."""
         job, size = self._job, self._source.size
         job.reporter(TransferStarted(job.ref.key, size, size, 0, None, 0, 0))
-        part = Part(1, 0, size)
-        body = PartBody(self._source, part, buffer_for(size), md5=False)
-        local = LocalProof(size, body.crc32)
-        receipt = self._send(token, body, local)
-        changed = self._source.change()
-        if changed and self._source.whole_digest(md5=False)[0] != body.crc32:
-            raise SourceChanged(f"{job.path} {changed} while it was uploaded; the object holds what was read first")
-        outcome = receipt if isinstance(receipt, Outcome) else self._proved(local, receipt)
-        job.ledger.save(token.done(outcome))
-        return outcome
+        for reading in range(1, MAX_READINGS + 1):
+            body = PartBody(self._source, Part(1, 0, size), buffer_for(size), md5=False)
+            self._fence(body)
+            local = LocalProof(size, body.crc32)
+            try:
+                receipt = self._send(token, body, local)
+            except ChecksumRefused as exc:
+                job.notice("the store got other bytes than were hashed; reading them again")
+                if reading == MAX_READINGS:
+                    raise IntegrityError(
+                        f"{job.path} never arrived as it was read: memory, disk or line are not sound", exc.context
+                    ) from exc
+            else:
+                outcome = receipt if isinstance(receipt, Outcome) else self._proved(local, receipt)
+                job.ledger.save(token.done(outcome))
+                return outcome
+        raise AssertionError("the last reading returns or raises")  # pragma: no cover
+
+    def _fence(self, body: PartBody) -> None:
+        """Before the one request that makes the object visible: what was read is what the file holds."""
+        change = self._source.change()
+        if change is None:
+            return
+        with SourceFile(self._job.path) as now:
+            if now.size != body.size or now.whole_digest(md5=False)[0] != body.crc32:
+                raise SourceChanged(f"{self._job.path} {change} while it was read; nothing was sent")
+        self._source.settle()
 
     def _send(self, token: UploadToken, body: PartBody, local: LocalProof) -> WriteReceipt | Outcome:
         job = self._job

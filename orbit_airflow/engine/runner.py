@@ -100,10 +100,11 @@ def run_all(
 
     def loop(index: int) -> None:
         while True:
-            more, item = shared.next()
-            if not more:
-                return
             try:
+                # The stream of work may fail as well: it can be a listing.
+                more, item = shared.next()
+                if not more:
+                    return
                 result = do(index, item)  # type: ignore[arg-type]  # `more` says that item is a W
             except BaseException as exc:  # noqa: BLE001 - whatever it is, the main thread raises it
                 shared.fail(exc)

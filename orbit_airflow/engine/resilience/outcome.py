@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from orbit_airflow.engine.errors import ConnectionLost, Network, StoreError, Throttled
+from orbit_airflow.engine.errors import ChecksumRefused, ConnectionLost, Network, StoreError, Throttled, UploadGone
 
 
 def repeatable(error: BaseException) -> bool:
-    """For idempotent requests: anything that may pass by itself."""
+    """For idempotent requests: anything that may pass by itself.
+
+    Not an upload that is gone (it will not come back), nor refused bytes (the caller reads them again first).
+    """
+    if isinstance(error, UploadGone | ChecksumRefused):
+        return False
     return isinstance(error, StoreError) and error.is_retryable
 
 

@@ -1,0 +1,62 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+N ?= 200
+SEED ?= 20260917
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+venv: $(VENV)/.installed  ## .venv with everything in it, at the versions of constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; for another interpreter say: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "making $(VENV) (once; half a minute to some minutes, as fast as the packages come)"
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt --build-constraint constraints.txt \
+	  -e '.[test,check,bench]'
+	@touch $@
+
+demo: venv  ## a real Airflow, a real SIGKILL, a continued upload
+	@$(BIN)/python -m tests.demo
+
+test: test-engine test-rest  ## all tests; real S3 servers are used when they run (make servers)
+
+test-engine: venv  ## the engine's unit tests, in a session where Airflow cannot be imported
+	ORBIT_NO_AIRFLOW=1 $(BIN)/python -m pytest -q tests/unit/engine
+
+test-rest: venv  ## everything else
+	$(BIN)/python -m tests.servers status || true
+	$(BIN)/python -m pytest -q tests --ignore=tests/unit/engine
+
+check: venv  ## ruff format and lint, mypy strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: venv  ## let ruff put the code into shape
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+servers: venv  ## install (root, apt-get) and start Ceph, LocalStack and moto on 127.0.0.1
+	$(BIN)/python -m tests.servers install
+	$(BIN)/python -m tests.servers start
+
+servers-stop: venv  ## stop what `make servers` started
+	$(BIN)/python -m tests.servers stop
+
+kills: venv  ## N uploads killed at random instants and at the edges of requests, then continued
+	$(BIN)/python -m tests.kills --runs $(N) --seed $(SEED)
+
+bench: venv  ## our upload beside boto3's and s5cmd's: ratios in one run
+	$(BIN)/python -m benchmarks.upload
+
+clean:  ## remove what make made, but for running servers' data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

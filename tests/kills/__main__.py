@@ -1,0 +1,179 @@
+"""``python -m tests.kills``: the campaign, its verdict and its table. Exit code 1 when one promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orbit_airflow.engine import Credentials, EngineConfig, ObjectRef
+from orbit_airflow.engine.plan import StoreLimits
+from orbit_airflow.engine.stores.client import make_client
+from tests.kills.plan import Run, draw_runs
+from tests.kills.tries import Try, Workplace, run_try
+from tests.model_server import ModelProcess
+
+KIB = 1024
+BUCKET = "campaign"
+MAX_FINAL_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The files of the campaign."""
+
+    parts: int
+    part_size: int
+    sha256: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes; the last part is a short one."""
+        return self.parts * self.part_size - self.part_size // 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one run; ``faults`` is empty when every promise was kept."""
+
+    run: Run
+    kills: int
+    sent_again: int
+    faults: tuple[str, ...]
+
+
+def main() -> int:
+    """Run the campaign."""
+    arguments = _arguments()
+    shape = Shape(arguments.parts, arguments.part_size)
+    print(f"seed {arguments.seed}: {arguments.runs} uploads of {shape.parts} parts of {shape.part_size // KIB} KiB")
+    with tempfile.TemporaryDirectory(prefix="orbit-kills-") as home:
+        directory = Path(home)
+        source = directory / "source.bin"
+        source.write_bytes(os.urandom(shape.size))
+        shape = replace(shape, sha256=hashlib.sha256(source.read_bytes()).digest())
+        with ModelProcess("--min-part-size", str(shape.part_size), "--bucket", f"{BUCKET}:versioned") as server:
+            verdicts = _campaign(arguments, shape, source, server, directory)
+    return _report(verdicts, shape)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=20260917)
+    parser.add_argument("--parts", type=int, default=44)
+    parser.add_argument("--part-size", type=int, default=2048 * KIB)
+    parser.add_argument("--only", type=int, help="play this run again, alone")
+    return parser.parse_args()
+
+
+def _campaign(
+    arguments: argparse.Namespace, shape: Shape, source: Path, server: ModelProcess, directory: Path
+) -> list[Verdict]:
+    places = {workers: _workplace(workers, shape, server, directory) for workers in (1, 4, 16)}
+    typical = _typical_seconds(places[4], source)
+    print(f"an upload that nobody kills takes {typical:.2f} s")
+    verdicts = []
+    started = time.monotonic()
+    for run in draw_runs(arguments.runs, arguments.seed, shape.parts, typical):
+        if arguments.only is not None and run.number != arguments.only:
+            continue
+        verdict = _judge(run, places[run.workers], source, shape)
+        verdicts.append(verdict)
+        for fault in verdict.faults:
+            print(f"run {run.number} ({run.workers} workers, {[kill.label for kill in run.kills]}): {fault}")
+    print(f"{len(verdicts)} runs in {time.monotonic() - started:.0f} s")
+    return verdicts
+
+
+def _workplace(workers: int, shape: Shape, server: ModelProcess, directory: Path) -> Workplace:
+    config = EngineConfig(
+        region=server.region,
+        endpoint=server.endpoint_url,
+        credentials=Credentials(access_key=server.access_key, secret_key=server.secret_key),
+        force_path_style=True,
+        chunk_size=shape.part_size,
+        parallel_operations=workers,
+        settle_seconds=10.0,
+        limits=StoreLimits(min_part_size=shape.part_size),
+    )
+    return Workplace(make_client(config), config, server, directory)
+
+
+def _typical_seconds(place: Workplace, source: Path) -> float:
+    tries = [run_try(place, ObjectRef(BUCKET, f"warm-{n}"), source, None, 1) for n in range(3)]
+    failed = [item.error for item in tries if item.result is None]
+    if failed:
+        sys.exit(f"not even an upload that nobody kills works: {failed[0]}")
+    return statistics.median(item.seconds for item in tries)
+
+
+def _judge(run: Run, place: Workplace, source: Path, shape: Shape) -> Verdict:
+    ref = ObjectRef(BUCKET, f"run-{run.number}.bin")
+    place.server.reset()
+    tries: list[Try] = []
+    for kill in run.kills:
+        tries.append(run_try(place, ref, source, kill, len(tries) + 1))
+        if tries[-1].result is not None:
+            break
+    for _ in range(MAX_FINAL_TRIES):
+        # The last one runs even behind a success: a task may die after it, and Airflow runs it again.
+        tries.append(run_try(place, ref, source, None, len(tries) + 1))
+        if tries[-1].result is not None:
+            break
+    kills = sum(item.killed for item in tries)
+    received = place.server.bytes_received("UploadPart", ref.key)
+    sent_again = max(0, received - shape.size)
+    return Verdict(run, kills, sent_again, tuple(_broken(run, place, ref, shape, tries, sent_again)))
+
+
+def _broken(
+    run: Run, place: Workplace, ref: ObjectRef, shape: Shape, tries: list[Try], sent_again: int
+) -> list[str]:
+    faults = [f"try {number}: {item.error}" for number, item in enumerate(tries, 1) if item.error is not None]
+    result = tries[-1].result
+    if result is None:
+        return [*faults, "never succeeded"]
+    if result["integrity"] != "full-crc":
+        faults.append(f"proof is only {result['integrity']}")
+    versions = place.server.versions(ref.bucket, ref.key)
+    if len(versions) != 1:
+        faults.append(f"{len(versions)} versions")
+    if any(hashlib.sha256(version.read()).digest() != shape.sha256 for version in versions):
+        faults.append("WRONG BYTES called a success")
+    orphans = [upload for upload in place.server.open_uploads(ref.bucket) if upload.key == ref.key]
+    if orphans:
+        faults.append(f"{len(orphans)} open uploads left")
+    allowed = sum(item.killed for item in tries) * run.workers * shape.part_size
+    if sent_again > allowed:
+        faults.append(f"sent {sent_again / shape.part_size:.1f} parts again, {allowed / shape.part_size:.0f} allowed")
+    return faults
+
+
+def _report(verdicts: list[Verdict], shape: Shape) -> int:
+    rows: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        rows[verdict.run.kills[0].label].append(verdict)
+        rows[f"workers {verdict.run.workers}"].append(verdict)
+    rows["all"] = verdicts
+    print(f"\n{'first kill':<34}{'runs':>6}{'kills':>7}{'right':>7}{'parts again: mean':>19}{'max':>7}")
+    for label, group in sorted(rows.items()):
+        again = [verdict.sent_again / shape.part_size for verdict in group]
+        right = sum(not verdict.faults for verdict in group)
+        kills = sum(verdict.kills for verdict in group)
+        mean, most = statistics.mean(again), max(again)
+        print(f"{label:<34}{len(group):>6}{kills:>7}{right:>7}{mean:>19.2f}{most:>7.2f}")
+    broken = sum(bool(verdict.faults) for verdict in verdicts)
+    print(f"\n{len(verdicts) - broken} passed, {broken} failed")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

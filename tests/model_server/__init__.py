@@ -1,0 +1,20 @@
+"""A strict model of S3 on loopback: the judge of integrity and continuity in tests."""
+
+from tests.model_server.client import ModelClient, ModelProcess
+from tests.model_server.config import Credentials, ServerProfile
+from tests.model_server.faults import Fault
+from tests.model_server.records import RequestRecord
+from tests.model_server.server import ModelServer
+from tests.model_server.views import OpenUpload, VersionView
+
+__all__ = [
+    "Credentials",
+    "Fault",
+    "ModelClient",
+    "ModelProcess",
+    "ModelServer",
+    "OpenUpload",
+    "RequestRecord",
+    "ServerProfile",
+    "VersionView",
+]

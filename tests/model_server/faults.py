@@ -1,0 +1,168 @@
+"""Fault rules: which request is hit, at which edge, and with what."""
+
+import dataclasses
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tests.model_server.records import RequestRecord
+
+Stage = Literal["before", "mid", "after"]
+Action = Literal[
+    "reset",
+    "fin",
+    "hang",
+    "delay",
+    "error",
+    "answer_200_error",
+    "answer_200_empty",
+    "empty_etag",
+    "flip",
+    "stop_reading",
+    "kill",
+    "callback",
+    "skew",
+    "redirect",
+]
+FlipShows = Literal["nowhere", "listing", "answer"]
+
+# These change what was done or answered, so they can act only once the work is done.
+_ONLY_AFTER = frozenset({"empty_etag", "flip"})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One rule; it fires on the `nth` matching request and on the `times - 1` after it (`times=None`: for ever).
+
+    `stage` "before" acts with nothing read or done, "mid" after `at_fraction` of the body (of the answer's body for
+    GetObject), "after" when the work is done and the answer is not sent. Without a stage, `flip` and `empty_etag` act
+    after, `stop_reading` mid, everything else before. `flip_shows` says who sees a flipped byte: "nowhere" only a
+    reader of the object, "listing" also ETag and checksum in HEAD and ListParts, "answer" also this request's answer.
+    """
+
+    operation: str | None = None
+    action: Action = "error"
+    stage: Stage | None = None
+    key: str | None = None
+    part_number: int | None = None
+    nth: int = 1
+    times: int | None = 1
+    at_fraction: float = 0.5
+    seconds: float | None = None
+    status: int | None = None
+    code: str = "InternalError"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    location: str = ""
+    flip_offset: int | None = None
+    flip_shows: FlipShows = "listing"
+    pids: tuple[int, ...] = ()
+    pid_file: str = ""
+    callback: Callable[[RequestRecord], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.action not in get_args(Action):
+            raise ValueError(f"unknown fault action: {self.action}")
+        if self.stage not in (None, *get_args(Stage)):
+            raise ValueError(f"unknown fault stage: {self.stage}")
+        if self.action in _ONLY_AFTER and self.stage not in (None, "after"):
+            raise ValueError(f"{self.action} acts only after the work is done")
+        if self.action == "callback" and self.callback is None:
+            raise ValueError("a callback fault needs a callable")
+        if self.action == "kill" and not (self.pids or self.pid_file):
+            raise ValueError("a kill fault needs pids or a pid file")
+        if any(pid <= 1 for pid in self.pids):
+            raise ValueError("a kill fault names single processes only")
+
+    @property
+    def edge(self) -> Stage:
+        """The stage, with the action's own default filled in."""
+        if self.stage is not None:
+            return self.stage
+        if self.action in _ONLY_AFTER:
+            return "after"
+        return "mid" if self.action == "stop_reading" else "before"
+
+    @property
+    def label(self) -> str:
+        """How the log names the fault."""
+        return f"{self.edge}:{self.action}"
+
+    def matches(self, record: RequestRecord) -> bool:
+        """Whether the request is of the kind the rule is about."""
+        return (
+            self.operation in (None, record.operation)
+            and self.key in (None, record.key)
+            and self.part_number in (None, record.part_number)
+        )
+
+    def victims(self) -> tuple[int, ...]:
+        """The pids to kill; the pid file is read only now, since its process may start after the rule."""
+        if not self.pid_file:
+            return self.pids
+        return (*self.pids, *(int(word) for word in Path(self.pid_file).read_text().split()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule for the control API; a callback cannot leave its process."""
+        if self.callback is not None:
+            raise ValueError("a callback fault works only inside the server's process")
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {**values, "headers": dict(self.headers), "pids": list(self.pids)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Fault":
+        """The rule that a control client sent; raises ValueError or TypeError when it is none."""
+        return cls(**{**values, "pids": tuple(values.get("pids", ()))})
+
+
+@dataclass
+class _Rule:
+    fault: Fault
+    matched: int = 0
+    fired: int = 0
+
+
+class FaultBook:
+    """The rules in force; a request claims its faults once, at its start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: list[_Rule] = []
+
+    def add(self, fault: Fault) -> None:
+        """Put a rule in force."""
+        with self._lock:
+            self._rules.append(_Rule(fault))
+
+    def clear(self) -> None:
+        """Drop all rules."""
+        with self._lock:
+            self._rules = []
+
+    def claim(self, record: RequestRecord) -> list[Fault]:
+        """The faults that hit this request, counted as fired."""
+        claimed = []
+        with self._lock:
+            for rule in self._rules:
+                if not rule.fault.matches(record):
+                    continue
+                rule.matched += 1
+                spent = rule.fault.times is not None and rule.fired >= rule.fault.times
+                if rule.matched >= rule.fault.nth and not spent:
+                    rule.fired += 1
+                    claimed.append(rule.fault)
+        return claimed
+
+
+def kill_all(pids: tuple[int, ...]) -> None:
+    """SIGKILL exactly these processes; one that is gone already is no error."""
+    for pid in pids:
+        if pid <= 1:
+            raise ValueError(f"not a single process: {pid}")
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
