@@ -94,7 +94,7 @@ TransferEvent = TransferStarted | Progress | Retrying | Notice | TransferComplet
 class Reporter(Protocol):
     """Takes events, from any thread. It should be quick; what it raises is logged once and otherwise ignored."""
 
-    def __call__(self, event: TransferEvent) -> None:
+    def __call__(self, event: TransferEvent, /) -> None:
         """Take one event."""
 
 

@@ -1,0 +1,1 @@
+"""Scripted bad answers of a strict server, over real HTTP."""
