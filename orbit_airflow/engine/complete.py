@@ -115,7 +115,9 @@ class Completion:
             return answer
         info = self._job.existing(receipt.version_id)
         if info is None or not is_ours(info, token.mark, info.size):
-            self._job.notice("another writer replaced the object right after this upload", warning=True)
+            self._job.notice(
+                "the object cannot be looked at, or another writer has replaced it; the proof is the answer's alone"
+            )
             return answer
         if info.size != local.size:
             raise IntegrityError(f"the object has {info.size} bytes, {local.size} were sent")

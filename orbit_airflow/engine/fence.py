@@ -20,7 +20,9 @@ def verify_unchanged(job: UploadJob, source: SourceFile, plan: PartPlan, receipt
     """
     change = source.change()
     if change is None:
-        return
+        if not source.just_written:
+            return
+        change = "was being written right before the upload"
     job.notice(f"{job.path} {change}; comparing its bytes with what was sent")
     try:
         with SourceFile(job.path) as now:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from orbit_airflow.engine.errors import IntegrityError, InvalidRequest, NotFound, TargetExists
+from orbit_airflow.engine.errors import AccessDenied, IntegrityError, InvalidRequest, NotFound, TargetExists
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectInfo, ObjectRef
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
@@ -56,12 +56,19 @@ class UploadJob:
         self.reporter(Notice(message, warning))
 
     def existing(self, version_id: str | None = None) -> ObjectInfo | None:
-        """What the key (or a version of it) holds now; None when nothing is there."""
+        """What the key (or a version of it) holds now; None when nothing is there, or when it may not be looked at.
+
+        Credentials that may only write are fit for a backup: then the conditions and checksums that go with the
+        writing requests are all there is, and they are enough.
+        """
         try:
             return self.store.head(replace(self.ref, version_id=version_id))
         except NotFound as exc:
             if exc.context.code == "NoSuchBucket":
                 raise
+            return None
+        except AccessDenied:
+            self.notice("these credentials may not look at the object (HEAD: 403); going on without")
             return None
         except InvalidRequest:
             # Some stores answer a write with a version id that they refuse to be asked for (moto, unversioned).

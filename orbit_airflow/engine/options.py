@@ -144,6 +144,7 @@ class UploadOptions:
             raise ConfigError(f"on_source_change is 'fail' or 'restart', got {self.on_source_change!r}")
         if self.chunk_size is not None:
             _whole("chunk_size", self.chunk_size, 1, 5 * 1024 * MIB)
+        _whole("max_restarts", self.max_restarts, 0, 100)
         check_attributes(self.attributes)
 
 

@@ -60,7 +60,9 @@ class SinglePut:
         """Before the one request that makes the object visible: what was read is what the file holds."""
         change = self._source.change()
         if change is None:
-            return
+            if not self._source.just_written:
+                return
+            change = "was being written"
         with SourceFile(self._job.path) as now:
             if now.size != body.size or now.whole_digest(md5=False)[0] != body.crc32:
                 raise SourceChanged(f"{self._job.path} {change} while it was read; nothing was sent")
@@ -105,7 +107,9 @@ class SinglePut:
         full = replace(local, md5_etag=md5.hex() if md5 is not None else None)
         info = job.existing(receipt.version_id)
         if info is None or info.size != local.size or (receipt.etag and info.etag != receipt.etag):
-            job.notice("another writer replaced the object right after this upload", warning=True)
+            job.notice(
+                "the object cannot be looked at, or another writer has replaced it; the proof is the answer's alone"
+            )
             integrity = proved(full, receipt.etag, receipt.checksum)
             return Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, local.checksum)
         return outcome_of(info, full, proved(full, info.etag, info.checksum))

@@ -18,42 +18,46 @@ W = TypeVar("W")
 R = TypeVar("R")
 
 JOIN_SECONDS = 0.1
+LOOK_SECONDS = 0.05
 LEAVE_SECONDS = 0.5
 
 
 class Cancellation:
-    """A stop order that any thread may give and all threads look at. Setting it is safe in a signal handler.
+    """A stop order that any thread may give and all threads look at.
 
-    ``orphaned``: the one who gave it knows that nobody waits for this try any more. ``left_behind``: a worker was
-    still in a system call when ``run_all`` returned; what it holds (file, buffer) must not be reused.
+    Giving it takes no lock: a ``threading.Event`` set in a signal handler can meet its own lock, held by the very
+    thread that the handler interrupted, and hang for ever. ``orphaned``: the one who gave the order knows that nobody
+    waits for this try any more. ``left_behind``: a worker was still in a system call when ``run_all`` returned; what
+    it holds (file, buffer) must not be reused.
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._reason = "stopped on request"
+        self._reason: str | None = None
         self.orphaned = False
         self.left_behind = False
 
     def cancel(self, reason: str = "stopped on request", *, orphaned: bool = False) -> None:
-        """Ask everybody to stop. ``orphaned``: nobody waits for this try any more; it must not abort anything."""
-        if not self._event.is_set():
-            self._reason = reason
+        """Ask everybody to stop; the first reason stays. ``orphaned``: this try must not abort anything."""
+        if self._reason is None:
             self.orphaned = orphaned
-            self._event.set()
+            self._reason = reason
 
     @property
     def cancelled(self) -> bool:
         """True from the first ``cancel`` on."""
-        return self._event.is_set()
+        return self._reason is not None
 
     def check(self) -> None:
         """Raise Paused when told to stop."""
-        if self._event.is_set():
+        if self._reason is not None:
             raise Paused(f"{self._reason}; what was uploaded is kept and the next try continues")
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not beyond the stop order: then Paused is raised."""
-        self._event.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while (remaining := deadline - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(remaining, LOOK_SECONDS))
         self.check()
 
 

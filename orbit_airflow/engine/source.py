@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Self
@@ -43,12 +44,16 @@ class SourceIdentity:
 
 
 class SourceFile:
-    """An open regular file of fixed size. Use as a context manager; SourceError for everything that is not one."""
+    """An open regular file of fixed size. Use as a context manager; SourceError for everything that is not one.
+
+    ``just_written``: an equal stat proves nothing about this file, since its time stamps were too fresh at opening.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = _open_regular(path)
         self.identity = SourceIdentity.of(os.fstat(self._fd))
+        self.just_written = _just_written(self.identity, time.time_ns())
         self._lent = False
 
     @property
@@ -133,6 +138,16 @@ class SourceFile:
             self.read_into(view, part.offset + done)
             yield view
             done += len(view)
+
+
+def _just_written(identity: SourceIdentity, now_ns: int) -> bool:
+    """True when the file was written so shortly ago that another write might not change its time stamps any more.
+
+    Linux stamps with the clock of the last tick (up to 10 ms old), some file systems and protocols with whole seconds.
+    """
+    latest = max(identity.mtime_ns, identity.ctime_ns)
+    coarse = latest % 1_000_000_000 == 0
+    return now_ns - latest < (2_000_000_000 if coarse else 50_000_000)
 
 
 def _open_regular(path: str) -> int:

@@ -95,7 +95,9 @@ class UploadFlow:
         job, outcome = self._job, token.outcome
         info = job.existing()
         if outcome is None or info is None or not is_ours(info, token.mark, outcome.size):
-            job.notice("an earlier try had finished, but the key holds something else now; uploading again")
+            job.notice(
+                "an earlier try had finished, but its object is not there (or not to be seen) now; uploading again"
+            )
             return None
         if not self._source_unchanged(token, outcome):
             job.notice("an earlier try had finished, but the file is another one now; uploading again")

@@ -339,3 +339,27 @@ def test_two_tries_of_one_transfer_at_once_make_one_object(stage: Stage, upload:
     thread.join(20)
     assert_right(stage, result)
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("size", [10, 3 * PART])
+def test_credentials_that_may_only_write_are_enough(stage: Stage, upload: Upload, replace: bool, size: int) -> None:
+    """HEAD answers 403: the conditions and checksums of the writing requests are the proof."""
+    stage.path.write_bytes(os.urandom(size))
+    stage.server.inject(Fault(operation="HeadObject", status=403, code="AccessDenied", times=None))
+    assert_right(stage, upload(replace=replace))
+
+
+def test_a_rewrite_that_restores_the_modification_time_is_seen(stage: Stage, upload: Upload) -> None:
+    """utime can set mtime back, but not ctime: a doubt, and the bytes decide."""
+
+    def rewrite(_: object) -> None:
+        before = stage.path.stat()
+        with stage.path.open("r+b") as file:
+            file.write(b"changed")
+        os.utime(stage.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    stage.server.inject(Fault(operation="UploadPart", action="callback", callback=rewrite, part_number=5))
+    with pytest.raises(SourceChanged):
+        upload(stage.engine(parallel_operations=1))
+    assert stage.versions() == []

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What the engine needs beside one connection per worker: the checkpoint and the main thread ask, too.
 SPARE_CONNECTIONS = 2
+# Bytes per second that a store is expected to work off at least, once it has them.
+SLOWEST_STORE = 20_000_000
 
 
 def client_config(config: EngineConfig, base: Config | None = None, *, https: bool = True) -> Config:
@@ -65,12 +67,20 @@ def make_client(config: EngineConfig) -> S3Client:
 
 
 def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
-    """Our connections and the longer wait for Complete's answer, on this client only."""
+    """Our connections, and waits for answers that fit the request, on this client only."""
     http.install(client)
 
-    def patience(request: Any, **_: Any) -> None:
+    def patient(request: Any, **_: Any) -> None:
         # A Complete of 10,000 parts may take minutes; botocore reads this per-request limit from the context.
         request.context["read_timeout"] = config.timeout_seconds
 
-    client.meta.events.register("request-created.s3.CompleteMultipartUpload", patience, unique_id="orbit-patience")
+    def proportional(request: Any, **_: Any) -> None:
+        # Behind the last byte a store still writes and hashes; a part of 5 GiB is not done within a stall time.
+        size = len(request.data) if isinstance(request.data, http.RequestBody) else 0
+        request.context["read_timeout"] = config.stall_timeout + size / SLOWEST_STORE
+
+    events = client.meta.events
+    events.register("request-created.s3.CompleteMultipartUpload", patient, unique_id="orbit-patient")
+    for operation in ("UploadPart", "PutObject"):
+        events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")
     return client
