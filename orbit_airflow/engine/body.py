@@ -21,6 +21,21 @@ def buffer_for(part_size: int) -> memoryview:
     return memoryview(bytearray(max(1, part_size if part_size <= BUFFER_LIMIT else BLOCK)))
 
 
+class WorkerBuffers:
+    """One buffer per worker of a run, made when the worker first needs it: together they are the transfer's memory."""
+
+    def __init__(self, part_size: int) -> None:
+        self._part_size = part_size
+        self._buffers: dict[int, memoryview] = {}
+
+    def of(self, worker: int) -> memoryview:
+        """The worker's buffer, always the same one. Workers use their own index, so no lock is needed."""
+        buffer = self._buffers.get(worker)
+        if buffer is None:
+            buffer = self._buffers[worker] = buffer_for(self._part_size)
+        return buffer
+
+
 class PartBody:
     """A part of a file, hashed when it is made.
 

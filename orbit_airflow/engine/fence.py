@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orbit_airflow.engine.body import WorkerBuffers
 from orbit_airflow.engine.errors import SourceChanged, SourceError
 from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import Part, PartReceipt
@@ -40,12 +41,11 @@ def verify_unchanged(job: UploadJob, source: SourceFile, plan: PartPlan, receipt
 def _compare(job: UploadJob, now: SourceFile, plan: PartPlan, receipts: Sequence[PartReceipt], change: str) -> None:
     if now.size != plan.size:
         raise SourceChanged(f"{job.path} {change} while it was uploaded: {plan.size} bytes became {now.size}")
-    buffers: dict[int, memoryview] = {}
+    buffers = WorkerBuffers(BLOCK)
 
     def compare(worker: int, part: Part) -> None:
-        buffer = buffers.setdefault(worker, memoryview(bytearray(BLOCK)))
         job.cancel.check()
-        if now.digest(part, buffer, md5=False)[0] != receipts[part.number - 1].crc32:
+        if now.digest(part, buffers.of(worker), md5=False)[0] != receipts[part.number - 1].crc32:
             raise SourceChanged(f"{job.path} {change} while it was uploaded: the bytes of part {part.number} differ")
 
     run_all(plan, compare, workers=job.config.parallel_operations, cancel=job.cancel, name="orbit-fence")

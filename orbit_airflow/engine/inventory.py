@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orbit_airflow.engine.body import WorkerBuffers
 from orbit_airflow.engine.errors import SourceChanged
 from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import ListedPart, PartReceipt
@@ -30,12 +31,11 @@ class Inventory:
         token's, and changes are to fail the transfer. Memory: one receipt per part, at most 10,000.
         """
         job = self._job
-        buffers: dict[int, memoryview] = {}
+        buffers = WorkerBuffers(BLOCK)
 
         def compare(worker: int, listed: ListedPart) -> tuple[ListedPart, PartReceipt | None]:
-            buffer = buffers.setdefault(worker, memoryview(bytearray(BLOCK)))
             job.cancel.check()
-            return listed, self._compare(listed, buffer)
+            return listed, self._compare(listed, buffers.of(worker))
 
         pages = self._candidates()
         results = run_all(

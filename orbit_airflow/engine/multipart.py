@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from orbit_airflow.engine.body import MeteredBody, PartBody, buffer_for
+from orbit_airflow.engine.body import MeteredBody, PartBody, WorkerBuffers
 from orbit_airflow.engine.complete import Completion
 from orbit_airflow.engine.errors import (
     ChecksumRefused,
@@ -152,15 +152,14 @@ class MultipartUpload:
         if not missing:
             return
         workers = min(job.config.parallel_operations, missing)
-        buffers: dict[int, memoryview] = {}
+        buffers = WorkerBuffers(min(plan.part_size, plan.size))
 
         def check() -> None:
             job.cancel.check()
             halt.check()
 
         def send(worker: int, part: Part) -> None:
-            buffer = buffers.setdefault(worker, buffer_for(min(plan.part_size, plan.size)))
-            self._receipts[part.number] = self._send_part(token, part, buffer, check)
+            self._receipts[part.number] = self._send_part(token, part, buffers.of(worker), check)
             self._meter.part_done()
 
         todo = (part for part in plan if part.number not in self._receipts)

@@ -66,6 +66,12 @@ class EngineConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
                 raise ConfigError(f"{name} is a number of seconds above 0 and at most a day, got {value!r}")
+        if not isinstance(self.retry, RetryPolicy):
+            raise ConfigError(f"retry is 'fast', 'slow', 'network' or a RetryPolicy, got {self.retry!r}")
+        if not isinstance(self.verify_checksums, bool):
+            raise ConfigError(f"verify_checksums is true or false, got {self.verify_checksums!r}")
+        if self.expected_bucket_owner is not None and not isinstance(self.expected_bucket_owner, str):
+            raise ConfigError(f"expected_bucket_owner is an account id as text, got {self.expected_bucket_owner!r}")
         if self.max_retries is not None:
             _whole("max_retries", self.max_retries, 0, 100)
         if self.max_bandwidth is not None:

@@ -107,9 +107,7 @@ class SinglePut:
         full = replace(local, md5_etag=md5.hex() if md5 is not None else None)
         info = job.existing(receipt.version_id)
         if info is None or info.size != local.size or (receipt.etag and info.etag != receipt.etag):
-            job.notice(
-                "the object cannot be looked at, or another writer has replaced it; the proof is the answer's alone"
-            )
+            job.notice("the object cannot be looked at, or another writer has replaced it; the proof is the answer's")
             integrity = proved(full, receipt.etag, receipt.checksum)
             return Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, local.checksum)
         return outcome_of(info, full, proved(full, info.etag, info.checksum))

@@ -64,12 +64,17 @@ class Cancellation:
 class _Shared(Generic[W, R]):
     """The state of one ``run``: the work that is left, the results, the first error."""
 
-    def __init__(self, work: Iterator[W], cancel: Cancellation) -> None:
+    def __init__(self, work: Iterator[W], cancel: Cancellation, workers: int) -> None:
         self.lock = threading.Lock()
         self.work = work
         self.cancel = cancel
         self.results: list[R] = []
         self.error: BaseException | None = None
+        # Held until the last worker has ended: the main thread waits for this lock and not in Thread.join, in which
+        # (before Python 3.13) an exception from a signal handler marks a running thread as ended.
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.working = workers
 
     def next(self) -> tuple[bool, W | None]:
         with self.lock:
@@ -78,6 +83,13 @@ class _Shared(Generic[W, R]):
             for item in self.work:
                 return True, item
             return False, None
+
+    def end(self) -> None:
+        """A worker has ended; the last one opens the gate."""
+        with self.lock:
+            self.working -= 1
+            if not self.working:
+                self.gate.release()
 
     def fail(self, error: BaseException) -> None:
         with self.lock:
@@ -100,7 +112,13 @@ def run_all(
     ``halt`` is cancelled by the first error: work in progress that looks at it ends early.
     Threads start with a copy of the caller's context variables, so that their log lines belong to the task.
     """
-    shared: _Shared[W, R] = _Shared(iter(work), cancel)
+    shared: _Shared[W, R] = _Shared(iter(work), cancel, workers)
+
+    def work_on(index: int) -> None:
+        try:
+            loop(index)
+        finally:
+            shared.end()
 
     def loop(index: int) -> None:
         while True:
@@ -119,31 +137,30 @@ def run_all(
                 shared.results.append(result)
 
     threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(loop, index), name=f"{name}-{index}", daemon=True)
+        threading.Thread(
+            target=contextvars.copy_context().run, args=(work_on, index), name=f"{name}-{index}", daemon=True
+        )
         for index in range(workers)
     ]
     for thread in threads:
         thread.start()
-    _wait(threads, cancel)
+    _wait(shared, cancel)
     if shared.error is not None and not (cancel.cancelled and isinstance(shared.error, Paused)):
         raise shared.error
     cancel.check()
     return shared.results
 
 
-def _wait(threads: list[threading.Thread], cancel: Cancellation) -> None:
-    """Until all threads ended; once cancelled, no longer than LEAVE_SECONDS."""
+def _wait(shared: _Shared[W, R], cancel: Cancellation) -> None:
+    """Until all workers ended; once cancelled, no longer than LEAVE_SECONDS."""
     try:
-        while any(thread.is_alive() for thread in threads):
-            if cancel.cancelled:
-                break
-            next(thread for thread in threads if thread.is_alive()).join(JOIN_SECONDS)
+        while shared.working and not cancel.cancelled:
+            shared.gate.acquire(timeout=JOIN_SECONDS)
     except BaseException:
         cancel.cancel("interrupted")
         raise
     finally:
         deadline = time.monotonic() + LEAVE_SECONDS
-        for thread in threads:
-            if thread.is_alive():
-                thread.join(max(0.0, deadline - time.monotonic()))
-        cancel.left_behind = cancel.left_behind or any(thread.is_alive() for thread in threads)
+        while shared.working and time.monotonic() < deadline:
+            shared.gate.acquire(timeout=LOOK_SECONDS)
+        cancel.left_behind = cancel.left_behind or shared.working > 0

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +25,8 @@ from orbit_airflow.engine.errors import OrbitError
 from orbit_airflow.engine.model import GIB, Checksum, ChecksumType, CreatedUpload, Integrity, ObjectRef
 from orbit_airflow.engine.proof import LocalProof
 from orbit_airflow.engine.source import SourceIdentity
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 MAX_TOKEN_BYTES = 64 * 1024
@@ -312,11 +316,16 @@ class FileTokenStore:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             fd, name = tempfile.mkstemp(prefix=".orbit-", dir=self._directory)
-            with os.fdopen(fd, "w") as file:
-                json.dump(token, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
+            try:
+                with os.fdopen(fd, "w") as file:
+                    json.dump(token, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(name, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(name)
+                raise
             _sync_directory(self._directory)
         except OSError:
             return False
@@ -345,20 +354,29 @@ class Ledger:
 
     def load(self) -> UploadToken | None:
         """What an earlier try left; None when there is nothing. TokenRejected when it cannot be used."""
-        data = self._tokens.load(state_key(self._target))
+        data = _guarded(lambda: self._tokens.load(state_key(self._target)), "read")
         self.current = None if data is None else UploadToken.from_mapping(data, self._target)
         return self.current
 
     def save(self, token: UploadToken) -> UploadToken:
         """Keep the token and return it. A failure to keep it is for the token store to report."""
         self.current = token
-        self._tokens.save(state_key(self._target), token.to_mapping())
+        _guarded(lambda: self._tokens.save(state_key(self._target), token.to_mapping()), "kept")
         return token
 
     def drop(self) -> None:
         """Forget the transfer."""
         self.current = None
-        self._tokens.drop(state_key(self._target))
+        _guarded(lambda: self._tokens.drop(state_key(self._target)), "dropped")
+
+
+def _guarded(call: Callable[[], object], what: str) -> object:
+    """The call's value; None, and a line in the log, when a token store raises although it must not."""
+    try:
+        return call()
+    except Exception:
+        logger.warning("the transfer's state could not be %s; the transfer goes on", what, exc_info=True)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from orbit_airflow.engine.errors import ChecksumRefused, ConnectionLost, Network, StoreError, Throttled, UploadGone
+from orbit_airflow.engine.errors import (
+    ChecksumRefused,
+    ConnectionLost,
+    Network,
+    StoreError,
+    Throttled,
+    UploadGone,
+    WriteConflict,
+)
 
 
 def repeatable(error: BaseException) -> bool:
@@ -19,7 +27,9 @@ def surely_undone(error: BaseException) -> bool:
     """For requests that must not be done twice unknowingly: only what the store certainly did not do."""
     if isinstance(error, ConnectionLost):
         return not error.context.sent
-    return isinstance(error, Throttled) or (isinstance(error, StoreError) and error.context.status == 503)
+    return isinstance(error, Throttled | WriteConflict) or (
+        isinstance(error, StoreError) and error.context.status == 503
+    )
 
 
 def outcome_unknown(error: BaseException) -> bool:

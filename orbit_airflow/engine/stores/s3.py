@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import quote, unquote_plus, urlencode
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -222,7 +222,7 @@ def _attribute_params(attributes: ObjectAttributes) -> dict[str, Any]:
         "SSEKMSKeyId": attributes.kms_key_id,
         "ACL": attributes.acl,
         "Metadata": dict(attributes.metadata) or None,
-        "Tagging": urlencode(attributes.tags) or None,
+        "Tagging": urlencode(attributes.tags, quote_via=quote) or None,
     }
     return {**dict(attributes.extra_args), **{name: value for name, value in named.items() if value is not None}}
 

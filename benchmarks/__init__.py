@@ -1,0 +1,1 @@
+"""Measurements: run by hand, compared as ratios, never asserted."""

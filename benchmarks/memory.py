@@ -1,0 +1,110 @@
+"""Peak memory of an upload above the idle process: does it depend on the object's size? On the part size?
+
+Idle is the process after its imports, its client and one small upload. Sources are sparse files of zeros; every
+measurement has a fresh process. The bound that is printed beside is ``workers x min(part, 64 MiB) + 32 MiB``.
+
+    python -m benchmarks.memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.setting import (
+    MIB,
+    Measured,
+    machine,
+    measured_upload,
+    median,
+    running_sink,
+    sparse_source,
+    table,
+    workplace,
+)
+
+LARGEST_HELD_MIB = 64
+ROOM_MIB = 32
+SMALL_MIB = 100
+WARM_UP_BYTES = 64 * 1024
+
+
+class Case(NamedTuple):
+    """One row: sizes in MiB."""
+
+    client: str
+    size: int
+    part: int
+    workers: int
+
+    @property
+    def bound(self) -> int:
+        """MiB above idle that an upload may take."""
+        return self.workers * min(self.part, LARGEST_HELD_MIB) + ROOM_MIB
+
+
+def cases(large: int, clients: list[str]) -> Iterator[Case]:
+    """A small and a large file with the same parts, then the large one over part sizes and workers."""
+    for client in clients:
+        yield Case(client, SMALL_MIB, 8, 4)
+        for workers in (4, 16):
+            yield from (Case(client, large, part, workers) for part in (8, 64, 512))
+
+
+def above_idle(item: Measured) -> float:
+    """MiB."""
+    return (item["peak_kib"] - item["idle_kib"]) / 1024
+
+
+def run(chosen: argparse.Namespace) -> dict[Case, list[Measured]]:
+    """Every case in turn, as often as wished."""
+    results: dict[Case, list[Measured]] = {}
+    with workplace(chosen.directory) as place, running_sink(place) as endpoint:
+        warm_up = sparse_source(place / "warm-up", WARM_UP_BYTES)
+        for _ in range(chosen.rounds):
+            for case in cases(chosen.large_mib, chosen.clients):
+                source = sparse_source(place / f"source-{case.size}", case.size * MIB)
+                item = measured_upload(
+                    case.client, "unsigned", endpoint, source, warm_up, part_size=case.part * MIB, workers=case.workers
+                )
+                print(f"{case}: {above_idle(item):.1f} MiB above idle in {item['seconds']:.1f} s", flush=True)
+                results.setdefault(case, []).append(item)
+    return results
+
+
+def row(case: Case, items: list[Measured]) -> tuple[str, ...]:
+    """One line of the table."""
+    above, idle = median(map(above_idle, items)), median(item["idle_kib"] / 1024 for item in items)
+    verdict = "within" if above <= case.bound else "ABOVE"
+    numbers = (f"{case.size}", f"{case.part}", f"{case.workers}", f"{idle:.0f}", f"{above:.1f}", f"{case.bound}")
+    return (case.client, *numbers, verdict if case.client == "orbit" else "-")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.partition("\n")[0])
+    parser.add_argument("--large-mib", type=int, default=10 * 1024)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--clients", type=lambda text: text.split(","), default=["orbit"])
+    parser.add_argument("--directory", help="where the sparse files are made (default: in memory)")
+    parser.add_argument("--json", type=Path, help="all measurements are written to this file")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    chosen, facts = arguments(), machine()
+    print("; ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
+    results = run(chosen)
+    header = ("client", "file MiB", "part MiB", "workers", "idle MiB", "above idle MiB", "bound MiB", "")
+    print("\n" + table(header, [row(case, items) for case, items in results.items()]))
+    if chosen.json is not None:
+        listed = [{**case._asdict(), "measured": items} for case, items in results.items()]
+        chosen.json.write_text(json.dumps({"machine": facts, "results": listed}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What every benchmark needs: the sink in its own process, a source file, fresh processes, and a table."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+MIB = 1024 * 1024
+ROOT = Path(__file__).resolve().parent.parent
+READY_SECONDS = 20.0
+ONE_UPLOAD_SECONDS = 900.0
+BLOCK = 4 * MIB
+
+
+class Measured(TypedDict):
+    """One upload as its process saw it. Memory is in KiB; ``idle_kib`` is what the process had before it."""
+
+    client: str
+    mode: str
+    size: int
+    seconds: float
+    cpu_seconds: float
+    peak_kib: int
+    idle_kib: int
+
+
+def clean_environment() -> dict[str, str]:
+    """The children's variables: dummy keys, and nobody's proxies, profiles or endpoints."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    keys = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark", "AWS_REGION": "us-east-1"}
+    no_files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    paths = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, **keys, **no_files, **paths, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def scratch_directory(wished: str | None = None) -> str:
+    """Where source files go: memory if the system has a place for it, so that no disk is measured."""
+    return wished or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def workplace(wished: str | None = None) -> Iterator[Path]:
+    """A directory for one run, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="orbit-bench-", dir=scratch_directory(wished)) as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running_sink(directory: Path) -> Iterator[str]:
+    """The sink's endpoint, as long as the context lasts. Raises RuntimeError when it does not start."""
+    ready = directory / "sink.port"
+    command = [sys.executable, "-m", "benchmarks.sink", "--ready-file", str(ready)]
+    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + READY_SECONDS
+            while not ready.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the sink did not start")
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{ready.read_text()}"
+        finally:
+            process.terminate()
+
+
+def write_source(path: Path, size: int) -> Path:
+    """A file of random bytes, read once so that it is in the page cache."""
+    with path.open("wb") as file:
+        for done in range(0, size, BLOCK):
+            file.write(os.urandom(min(BLOCK, size - done)))
+    with path.open("rb", buffering=0) as file:
+        while file.read(BLOCK):
+            pass
+    return path
+
+
+def sparse_source(path: Path, size: int) -> Path:
+    """A file of ``size`` zero bytes that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def measured_upload(
+    client: str, mode: str, endpoint: str, path: Path, warm_up: Path, *, part_size: int, workers: int
+) -> Measured:
+    """One upload in a fresh process. Raises RuntimeError with the process's own words when it fails."""
+    numbers = ["--part-size", str(part_size), "--workers", str(workers)]
+    where = ["--endpoint", endpoint, "--path", str(path), "--warm-up", str(warm_up)]
+    command = [sys.executable, "-m", "benchmarks.one_upload", "--client", client, "--mode", mode, *where, *numbers]
+    done = subprocess.run(
+        command,
+        env=clean_environment(),
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=ONE_UPLOAD_SECONDS,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{client} ({mode}) failed:\n{done.stderr.strip()}")
+    answer: Measured = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def s5cmd_program() -> str | None:
+    """The program beside this interpreter, else the one on the path."""
+    beside = Path(sys.executable).parent / "s5cmd"
+    return str(beside) if beside.exists() else shutil.which("s5cmd")
+
+
+def machine() -> dict[str, str]:
+    """Date, machine and versions: figures without them say nothing."""
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    facts = {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "cpus": str(os.cpu_count()),
+        "load": load,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+    for name in ("boto3", "botocore", "s3transfer", "urllib3", "isal"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            facts[name] = importlib.metadata.version(name)
+    program = s5cmd_program()
+    if program is not None:
+        facts["s5cmd"] = subprocess.run(
+            [program, "version"], check=False, capture_output=True, text=True
+        ).stdout.strip()
+    if importlib.util.find_spec("awscrt") is not None:
+        facts["awscrt"] = "INSTALLED: it slows boto3's signed uploads down, and the comparison is not fair"
+    return facts
+
+
+def median(values: Iterable[float]) -> float:
+    """The median; nan of nothing."""
+    found = list(values)
+    return statistics.median(found) if found else float("nan")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, aligned for reading as text."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    texts = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    return "\n".join([texts[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *texts[1:]])

@@ -1,0 +1,119 @@
+"""What may be said to an upload operator: checked once for what is certain when the DAG is parsed, and once for the
+rendered values. A value with ``{{`` in it, or one that another task will give, is left for the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orbit_airflow.engine.errors import ConfigError
+from orbit_airflow.engine.model import ObjectAttributes
+from orbit_airflow.engine.resilience.policy import RetryPolicy
+from orbit_airflow.hooks.attributes import check_extra_args, pairs, read_extra_args, with_defaults
+
+STORAGE_CLASSES = frozenset(
+    [
+        "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER",
+        "DEEP_ARCHIVE", "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE", "FSX_OPENZFS", "FSX_ONTAP",
+    ]
+)  # fmt: skip
+ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+# amazon's word for "send no ACL"; it means the same here.
+NO_ACL = "no-acl"
+# Two ways to say one thing: an operator's own parameter and boto3's name in extra_args.
+_TWINS = {
+    "storage_class": "StorageClass",
+    "server_side_encryption": "ServerSideEncryption",
+    "kms_key_id": "SSEKMSKeyId",
+    "metadata": "Metadata",
+    "tags": "Tagging",
+    "content_type": "ContentType",
+    "acl_policy": "ACL",
+}
+
+
+def is_known(value: object) -> bool:
+    """True when ``value`` is what it will be in ``execute``: no template, and nothing that another task will give."""
+    if isinstance(value, Mapping):
+        return all(is_known(key) and is_known(item) for key, item in value.items())
+    return value is None or isinstance(value, bool) or (isinstance(value, str) and "{{" not in value)
+
+
+def check_target(dest_key: object, dest_bucket: object) -> None:
+    """TypeError when a bucket and a full address are both given."""
+    full = isinstance(dest_key, str) and dest_key[:5].lower() == "s3://"
+    if full and dest_bucket is not None:
+        raise TypeError("dest_bucket is given, so dest_key must be a key and not a full s3:// address")
+
+
+def check_retry(transfer_retry: object) -> None:
+    """ConfigError when ``transfer_retry`` is neither a preset's name nor an engine RetryPolicy."""
+    if isinstance(transfer_retry, str):
+        RetryPolicy.named(transfer_retry)
+    elif transfer_retry is not None and not isinstance(transfer_retry, RetryPolicy):
+        raise ConfigError(f"transfer_retry is 'fast', 'slow', 'network' or a RetryPolicy, got {transfer_retry!r}")
+
+
+def check_known(values: Mapping[str, Any]) -> None:
+    """All of ``object_attributes``' checks that need only those values that are known when the DAG is parsed."""
+    extra_args = values["extra_args"]
+    if extra_args is not None:
+        if not isinstance(extra_args, Mapping):
+            raise ConfigError(f"extra_args is a mapping of boto3's upload arguments, got {type(extra_args).__name__}")
+        check_extra_args(extra_args)
+    _refuse_twins(values)
+    known = {name: value for name, value in values.items() if is_known(value)}
+    _storage_class(known.get("storage_class"))
+    if all(name in known for name in ("encrypt", "server_side_encryption", "kms_key_id")):
+        _encryption(known["encrypt"], known["server_side_encryption"], known["kms_key_id"])
+    for name in ("metadata", "tags"):
+        pairs(name, known.get(name))
+
+
+def object_attributes(values: Mapping[str, Any]) -> ObjectAttributes:
+    """The object's attributes from an operator's rendered values. ConfigError says which value is wrong."""
+    _refuse_twins(values)
+    encryption, key = _encryption(values["encrypt"], values["server_side_encryption"], values["kms_key_id"])
+    acl = values["acl_policy"]
+    named = ObjectAttributes(
+        metadata=pairs("metadata", values["metadata"] or None),
+        tags=pairs("tags", values["tags"] or None),
+        content_type=values["content_type"] or None,
+        storage_class=_storage_class(values["storage_class"]),
+        server_side_encryption=encryption,
+        kms_key_id=key,
+        acl=None if acl == NO_ACL else acl,
+    )
+    return with_defaults(named, read_extra_args(values["extra_args"] or {}).attributes)
+
+
+def _refuse_twins(values: Mapping[str, Any]) -> None:
+    extra_args = values["extra_args"] or {}
+    for ours, theirs in _TWINS.items():
+        if values[ours] and theirs in extra_args:
+            raise ConfigError(f"{ours} and extra_args[{theirs!r}] say the same thing twice; give one of them")
+
+
+def _storage_class(value: object) -> str | None:
+    if not value:
+        return None
+    if value not in STORAGE_CLASSES:
+        raise ConfigError(f"no storage class {value!r}; there are {', '.join(sorted(STORAGE_CLASSES))}")
+    return str(value)
+
+
+def _encryption(encrypt: object, chosen: object, key: object) -> tuple[str | None, str | None]:
+    """Algorithm and key. ``encrypt`` is amazon's switch: True is AES256, unless an algorithm says otherwise."""
+    if encrypt is not None and not isinstance(encrypt, bool):
+        raise ConfigError(f"encrypt is True, False or None, got {encrypt!r}")
+    if chosen and chosen not in ENCRYPTIONS:
+        raise ConfigError(f"server_side_encryption is one of {', '.join(ENCRYPTIONS)}, got {chosen!r}")
+    if encrypt is False and (chosen or key):
+        raise ConfigError("encrypt=False contradicts server_side_encryption or kms_key_id")
+    if encrypt and chosen not in (None, "", "AES256"):
+        raise ConfigError(f"encrypt=True means AES256 and contradicts server_side_encryption={chosen!r}")
+    algorithm = str(chosen) if chosen else "AES256" if encrypt else "aws:kms" if key else None
+    if key and algorithm == "AES256":
+        raise ConfigError("AES256 takes no kms_key_id; say server_side_encryption='aws:kms'")
+    return algorithm, str(key) if key else None

@@ -1,0 +1,57 @@
+"""OrbitRetryPolicy: the engine's errors know whether a new try can help; Airflow asks them here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import RetryDecision, RetryPolicy
+
+from orbit_airflow.engine.errors import AccessDenied, Disposition, OrbitError, StoreError, printable
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# A new try makes a new session with new credentials, so these refusals may be over by then.
+_FRESH_SESSION_HELPS = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken", "RequestTimeTooSkewed"})
+
+
+class OrbitRetryPolicy(RetryPolicy):
+    """Fails the task at once when no retry can help (access denied, no such bucket, the source changed, a wrong
+    option), and lets it be retried otherwise; a store's Retry-After is the delay. Other exceptions: as Airflow does.
+    """
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """The decision for one failed try. Never more retries than the task has."""
+        del try_number, max_tries, context
+        if not isinstance(exception, OrbitError):
+            return RetryDecision.default()
+        reason = printable(f"{type(exception).__name__}: {exception.message}", 400)
+        if exception.disposition is Disposition.RESUME:
+            return RetryDecision.retry(reason=f"{reason} (the next try continues)")
+        if exception.disposition is Disposition.RETRY or _may_be_over(exception):
+            return RetryDecision.retry(delay=_asked_delay(exception), reason=reason)
+        return RetryDecision.fail(reason=f"{reason} (trying again cannot help)")
+
+    def serialize(self) -> dict[str, Any]:
+        """There is nothing to remember."""
+        return {"__type": "OrbitRetryPolicy"}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> OrbitRetryPolicy:
+        """The inverse of ``serialize``."""
+        del data
+        return cls()
+
+
+def _may_be_over(error: OrbitError) -> bool:
+    """Refusals that a new session may not meet. Without any credentials nothing was sent: they may come back, too."""
+    unsent = isinstance(error, AccessDenied) and not error.context.sent
+    return unsent or error.context.code in _FRESH_SESSION_HELPS
+
+
+def _asked_delay(error: OrbitError) -> timedelta | None:
+    seconds = error.context.retry_after if isinstance(error, StoreError) else None
+    return timedelta(seconds=seconds) if seconds else None

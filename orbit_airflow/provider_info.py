@@ -1,0 +1,96 @@
+"""What Airflow's provider manager is told about this package. A literal: it is read in every Airflow process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's metadata, as ``provider_info.schema.json`` wants it."""
+    return {
+        "package-name": "orbit-airflow",
+        "name": "Orbit",
+        "description": "S3 transfers that continue after a kill and prove what they stored.",
+        "versions": ["0.1.0"],
+        "integrations": [
+            {
+                "integration-name": "Orbit S3",
+                "external-doc-url": "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html",
+                "tags": ["aws"],
+            }
+        ],
+        "hooks": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.hooks.s3"]}],
+        "operators": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.operators.transfer"]}],
+        # No connection type of our own: the connections are the amazon provider's ``aws``.
+        "connection-types": [],
+        "config": {
+            "orbit": {
+                "description": (
+                    "Tuning of orbit_airflow's transfers. A connection's ``extra.service_config.s3.orbit`` and an "
+                    "operator's own arguments win over this section. Endpoint, bucket and credentials come from the "
+                    "connection alone. An option without a value is the engine's own default."
+                ),
+                "options": {
+                    "chunk_size": {
+                        "description": (
+                            "Size of a part in bytes, and the size from which a file is uploaded in parts. "
+                            "At least 5242880. Grows by itself for files of more than 10,000 parts."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "16777216",
+                        "default": None,
+                    },
+                    "parallel_operations": {
+                        "description": "Worker threads, and connections to the store, of one transfer.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "8",
+                        "default": None,
+                    },
+                    "max_retries": {
+                        "description": "How often one failed request is sent again within a try of the task.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "5",
+                        "default": None,
+                    },
+                    "timeout_seconds": {
+                        "description": "How long the answer to CompleteMultipartUpload is waited for, in seconds.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "600",
+                        "default": None,
+                    },
+                    "stall_timeout": {
+                        "description": "Seconds without a single byte in either direction after which a request fails.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "60",
+                        "default": None,
+                    },
+                    "connect_timeout": {
+                        "description": "Seconds that a connection to the store may take to open.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "10",
+                        "default": None,
+                    },
+                    "max_bandwidth": {
+                        "description": "Bytes per second that all transfers of one engine may send together.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "52428800",
+                        "default": None,
+                    },
+                    "verify_checksums": {
+                        "description": "Whether checksums travel with the bytes, so that the store verifies them.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": None,
+                    },
+                },
+            }
+        },
+    }

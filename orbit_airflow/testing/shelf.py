@@ -1,0 +1,111 @@
+"""What MemoryStore keeps, and the small rules that need no store: values, receiving, refusing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from orbit_airflow.engine.checksums import to_base64
+from orbit_airflow.engine.errors import InvalidRequest, RequestContext, StoreError
+from orbit_airflow.engine.model import Checksum, ChecksumType, ObjectAttributes, ObjectRef
+from orbit_airflow.engine.options import MAX_METADATA_BYTES, MAX_TAGS
+from orbit_airflow.engine.store import Body
+
+
+class RecordedRequest(NamedTuple):
+    """One request that the store received, whatever became of it; ``bytes`` are those of its body that arrived."""
+
+    operation: str
+    part_number: int | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One version of an object, or a delete marker (``deleted``)."""
+
+    data: bytes = field(repr=False)
+    etag: str
+    version_id: str | None
+    last_modified: datetime
+    checksum: Checksum | None = None
+    attributes: ObjectAttributes = field(default_factory=ObjectAttributes)
+    deleted: bool = False
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The user metadata, names in lower case."""
+        return {name.lower(): value for name, value in self.attributes.metadata}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """A multipart upload that was neither completed nor aborted; ``parts`` maps each number to its bytes."""
+
+    ref: ObjectRef
+    upload_id: str
+    initiator: str
+    initiated: datetime
+    parts: dict[int, bytes] = field(repr=False)
+
+
+@dataclass(slots=True)
+class StoredPart:
+    """A part that arrived."""
+
+    data: bytes
+    etag: str
+    md5: bytes
+    crc32: int | None
+    last_modified: datetime
+
+
+@dataclass(slots=True)
+class Upload:
+    """An open upload as the store keeps it; without ``checksum_type`` it was begun without checksums."""
+
+    ref: ObjectRef
+    upload_id: str
+    initiator: str
+    initiated: datetime
+    attributes: ObjectAttributes
+    checksum_type: ChecksumType | None
+    parts: dict[int, StoredPart] = field(default_factory=dict)
+
+
+def received_from(body: Body, received: list[int], context: RequestContext) -> bytes:
+    """The whole body, which must have the size that it announced."""
+    data = bytearray()
+    for block in body.blocks():
+        data += block
+        received[0] = len(data)
+    if len(data) != body.size:
+        raise refused(InvalidRequest, "IncompleteBody", 400, context)
+    return bytes(data)
+
+
+def check_attributes(attributes: ObjectAttributes, context: RequestContext) -> None:
+    """What S3 says about metadata and tags."""
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in attributes.metadata)
+    if size > MAX_METADATA_BYTES:
+        raise refused(InvalidRequest, "MetadataTooLarge", 400, context)
+    if len(attributes.tags) > MAX_TAGS:
+        raise refused(InvalidRequest, "InvalidTag", 400, context)
+
+
+def listed_checksum(part: StoredPart) -> Checksum | None:
+    """As ListParts shows it."""
+    return None if part.crc32 is None else Checksum("CRC32", to_base64(part.crc32))
+
+
+def refused(
+    kind: type[StoreError], code: str, status: int, context: RequestContext, message: str = "refused"
+) -> StoreError:
+    """The error with which the store refuses."""
+    return kind(
+        f"the store in memory says {code}: {message}",
+        RequestContext(
+            context.operation, context.bucket, context.key, context.upload_id, context.part_number, status, code
+        ),
+    )
