@@ -134,9 +134,7 @@ def _judge(run: Run, place: Workplace, source: Path, shape: Shape) -> Verdict:
     return Verdict(run, kills, sent_again, tuple(_broken(run, place, ref, shape, tries, sent_again)))
 
 
-def _broken(
-    run: Run, place: Workplace, ref: ObjectRef, shape: Shape, tries: list[Try], sent_again: int
-) -> list[str]:
+def _broken(run: Run, place: Workplace, ref: ObjectRef, shape: Shape, tries: list[Try], sent_again: int) -> list[str]:
     faults = [f"try {number}: {item.error}" for number, item in enumerate(tries, 1) if item.error is not None]
     result = tries[-1].result
     if result is None:

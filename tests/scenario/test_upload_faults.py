@@ -351,7 +351,7 @@ def test_credentials_that_may_only_write_are_enough(stage: Stage, upload: Upload
 
 
 def test_a_rewrite_that_restores_the_modification_time_is_seen(stage: Stage, upload: Upload) -> None:
-    """utime can set mtime back, but not ctime: a doubt, and the bytes decide."""
+    """An mtime can be set back, a ctime cannot: a doubt, and the bytes decide."""
 
     def rewrite(_: object) -> None:
         before = stage.path.stat()

@@ -38,9 +38,7 @@ class Launch:
         """Say where the server will answer; comes before the first `spawn`."""
         self._keep(server)
 
-    def spawn(
-        self, part: str, command: Sequence[str], env: Mapping[str, str] | None = None
-    ) -> None:
+    def spawn(self, part: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         """Start one of the server's processes and record its id at once.
 
         Raises ServerError when it cannot be started.
@@ -59,9 +57,7 @@ class Launch:
         Raises ServerError when it fails or takes longer than `timeout`.
         """
         try:
-            answer = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=timeout
-            )
+            answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
         except (OSError, subprocess.TimeoutExpired) as exc:
             message = f"{self.places.name}: {exc}"
             raise ServerError(message) from exc

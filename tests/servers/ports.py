@@ -28,9 +28,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_block(
-    size: int, *, rng: random.Random | None = None, free: Callable[[int], bool] = is_free
-) -> range:
+def free_block(size: int, *, rng: random.Random | None = None, free: Callable[[int], bool] = is_free) -> range:
     """Choose `size` neighbouring ports that are all free.
 
     Raises ServerError when no such block was found.

@@ -125,8 +125,6 @@ def _start_from_proc(pid: int) -> str | None:
 
 
 def _start_from_ps(pid: int) -> str | None:
-    answer = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, start = answer.stdout.strip().partition(" ")
     return None if not start or state.startswith("Z") else start.strip()

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import http.client
 import ssl
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from tests.servers.errors import ServerError
@@ -35,9 +35,7 @@ def signed_headers(
         "Host": host,
         "X-Amz-Content-SHA256": digest,
         "X-Amz-Date": stamp,
-        "Authorization": (
-            f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={_SIGNED}, Signature={key.hex()}"
-        ),
+        "Authorization": (f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={_SIGNED}, Signature={key.hex()}"),
     }
 
 
@@ -55,9 +53,7 @@ def request(
     Raises OSError or http.client.HTTPException when there is no answer.
     """
     address = urlsplit(endpoint or server.http)
-    headers = signed_headers(
-        server, method, address.netloc, path, body, now=datetime.now(timezone.utc)
-    )
+    headers = signed_headers(server, method, address.netloc, path, body, now=datetime.now(UTC))
     connection = _connect(server, address.scheme, address.netloc, timeout)
     try:
         connection.request(method, path, body=body or None, headers=headers)
@@ -71,10 +67,7 @@ def request(
 def answers(server: RunningServer, *, timeout: float = 10.0) -> bool:
     """Say whether every endpoint lists the buckets for the server's own credentials."""
     try:
-        statuses = [
-            request(server, "GET", "/", endpoint=endpoint, timeout=timeout)
-            for endpoint in server.endpoints
-        ]
+        statuses = [request(server, "GET", "/", endpoint=endpoint, timeout=timeout) for endpoint in server.endpoints]
     except (OSError, http.client.HTTPException):
         return False
     return all(status == _OK for status in statuses)
@@ -99,9 +92,7 @@ def write_and_delete(server: RunningServer, *, timeout: float = 60.0) -> None:
             raise ServerError(message)
 
 
-def _connect(
-    server: RunningServer, scheme: str, host: str, timeout: float
-) -> http.client.HTTPConnection:
+def _connect(server: RunningServer, scheme: str, host: str, timeout: float) -> http.client.HTTPConnection:
     if scheme == "http":
         return http.client.HTTPConnection(host, timeout=timeout)
     context = ssl.create_default_context(cafile=server.ca_file)

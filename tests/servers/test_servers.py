@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -138,9 +138,7 @@ def test_a_stale_record_is_not_a_running_server(tmp_path: Path, server: RunningS
 
 def test_without_a_record_the_reason_names_the_command(tmp_path: Path) -> None:
     """Somebody whose test was skipped can copy the command."""
-    assert "python -m tests.servers start moto" in (
-        lifecycle.missing_reason("moto", tmp_path) or ""
-    )
+    assert "python -m tests.servers start moto" in (lifecycle.missing_reason("moto", tmp_path) or "")
 
 
 def test_a_listener_that_is_no_s3_server_does_not_answer(server: RunningServer) -> None:
@@ -150,9 +148,7 @@ def test_a_listener_that_is_no_s3_server_does_not_answer(server: RunningServer) 
         assert not answers(replace(server, http=address), timeout=0.2)
 
 
-def test_stop_ends_only_the_recorded_processes(
-    tmp_path: Path, server: RunningServer, sleeper: Sleeper
-) -> None:
+def test_stop_ends_only_the_recorded_processes(tmp_path: Path, server: RunningServer, sleeper: Sleeper) -> None:
     """Another process of the same program lives on; record and data go."""
     ours, starting, other = sleeper(), sleeper(), sleeper()
     places = Places("moto", tmp_path)
@@ -167,9 +163,7 @@ def test_stop_ends_only_the_recorded_processes(
     assert left == {".gitignore", "lock", "logs"}
 
 
-def test_stop_spares_a_process_that_has_a_reused_id(
-    tmp_path: Path, server: RunningServer, sleeper: Sleeper
-) -> None:
+def test_stop_spares_a_process_that_has_a_reused_id(tmp_path: Path, server: RunningServer, sleeper: Sleeper) -> None:
     """An id with another start time is another process."""
     stranger = sleeper()
     reused = ProcessMark(stranger.pid, "not its start")
@@ -199,9 +193,7 @@ def test_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert not deaf.is_alive()
 
 
-def test_a_failed_start_leaves_its_logs_and_nothing_else(
-    tmp_path: Path, server: RunningServer
-) -> None:
+def test_a_failed_start_leaves_its_logs_and_nothing_else(tmp_path: Path, server: RunningServer) -> None:
     """When one process ends early the others are ended too, and the error shows why."""
     spawned: list[ProcessMark] = []
 
@@ -217,9 +209,7 @@ def test_a_failed_start_leaves_its_logs_and_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == {".gitignore", "lock", "logs"}
 
 
-def test_a_server_that_is_not_installed_is_not_started(
-    tmp_path: Path, server: RunningServer
-) -> None:
+def test_a_server_that_is_not_installed_is_not_started(tmp_path: Path, server: RunningServer) -> None:
     """The error names the gap and the command that fills it."""
     with pytest.raises(NotInstalledError, match=r"no program: python -m tests.servers install"):
         lifecycle.start(_DyingServer(server, "no program"), tmp_path)
@@ -227,7 +217,7 @@ def test_a_server_that_is_not_installed_is_not_started(
 
 def test_a_signature_is_the_one_that_botocore_makes(server: RunningServer) -> None:
     """A fixed request has a fixed signature."""
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     headers = signed_headers(server, "PUT", "127.0.0.1:9", "/bucket/key", b"body", now=now)
     assert headers["X-Amz-Date"] == "20260102T030405Z"
     assert headers["Authorization"].endswith(
@@ -235,9 +225,7 @@ def test_a_signature_is_the_one_that_botocore_makes(server: RunningServer) -> No
     )
 
 
-def test_ceph_without_root_or_apt_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ceph_without_root_or_apt_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither case reaches apt-get, both name the packages."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotInstallError, match=r"no apt-get here.*radosgw"):
@@ -250,9 +238,7 @@ def test_ceph_without_root_or_apt_says_what_to_do(
         CephServer().install()
 
 
-def test_a_python_that_fails_or_is_old_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_python_that_fails_or_is_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shim that only complains and an old Python are both no choice."""
     for name, script in (("python3.13", "exit 127"), ("python3.14", "echo 3 12"), ("uv", "exit 2")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")

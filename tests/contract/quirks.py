@@ -1,0 +1,135 @@
+"""What each store does otherwise than S3, as data. The tests ask this table, never a server's name.
+
+Each line that is not the default says what bare boto3 showed of that server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orbit_airflow.engine.errors import (
+    ChecksumRefused,
+    InvalidRequest,
+    PreconditionFailed,
+    StoreError,
+    Unavailable,
+    UploadGone,
+)
+from orbit_airflow.engine.model import ChecksumType, Integrity
+
+Refusal = type[StoreError] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quirks:
+    """The answers to wrong and repeated requests, and what the store remembers; the defaults are S3's.
+
+    A class is the error that must come; None means that the store does not notice.
+    """
+
+    wrong_crc: Refusal = ChecksumRefused
+    wrong_md5: Refusal = ChecksumRefused
+    wrong_part: Refusal = ChecksumRefused
+    wrong_full_crc: Refusal = ChecksumRefused
+    wrong_size: Refusal = InvalidRequest
+    small_part: Refusal = InvalidRequest
+    missing_part: Refusal = InvalidRequest
+    wrong_part_order: Refusal = InvalidRequest
+    taken_key: Refusal = PreconditionFailed
+    taken_key_on_complete: Refusal = PreconditionFailed
+    other_key_part: Refusal = UploadGone
+    other_key_list: Refusal = UploadGone
+    other_key_complete: Refusal = UploadGone
+    gone_part: Refusal = UploadGone
+    gone_complete: Refusal = UploadGone
+    gone_complete_over_object: Refusal = UploadGone
+    repeated_complete: Refusal = None
+    knows_key_pairs: bool = True
+    marker_is_a_number: bool = True
+    complete_answers_etag: bool = True
+    multipart_tags: bool = True
+    echoes_crc: bool = True
+    multipart_checksum: ChecksumType | None = ChecksumType.FULL_OBJECT
+    object_checksum: ChecksumType | None = ChecksumType.FULL_OBJECT
+    lists_part_crc: bool = True
+    small_integrity: Integrity = Integrity.FULL_CRC
+    large_integrity: Integrity = Integrity.FULL_CRC
+
+
+S3 = Quirks()
+
+# Ceph 16.2.15
+CEPH = Quirks(
+    # PutObject and UploadPart with ChecksumCRC32="AAAAAQ==": 200. Content-MD5 is checked: 400 BadDigest.
+    wrong_crc=None,
+    # CreateMultipartUpload answers no ChecksumAlgorithm, HEAD and ListParts show no checksum.
+    echoes_crc=False,
+    multipart_checksum=None,
+    object_checksum=None,
+    lists_part_crc=False,
+    wrong_full_crc=None,
+    small_integrity=Integrity.MD5,
+    large_integrity=Integrity.MD5,
+    # x-amz-mp-object-size is ignored.
+    wrong_size=None,
+    # Parts [2, 1] are taken: 200.
+    wrong_part_order=None,
+    # IfNoneMatch on CompleteMultipartUpload is ignored: 200; on PutObject it is obeyed.
+    taken_key_on_complete=None,
+    # CompleteMultipartUpload of an unknown upload: 500 InternalError "This multipart completion is already in
+    # progress"; but 200 when the key holds an object with the very ETag that these parts would make.
+    other_key_complete=Unavailable,
+    gone_complete=Unavailable,
+    gone_complete_over_object=Unavailable,
+    # The first Complete answers <ETag></ETag>, a repeated one the ETag.
+    complete_answers_etag=False,
+    # Tagging on CreateMultipartUpload is dropped: get_object_tagging shows none.
+    multipart_tags=False,
+)
+
+# LocalStack 4.14.0
+LOCALSTACK = Quirks(
+    # A second CompleteMultipartUpload: 404 NoSuchUpload.
+    repeated_complete=UploadGone,
+    # Any access key is taken: put_object with an invented one answers 200.
+    knows_key_pairs=False,
+)
+
+# moto 5.2.5
+MOTO = Quirks(
+    # PutObject and UploadPart with ChecksumCRC32="AAAAAQ==" or another body's Content-MD5: 200, the wrong CRC echoed.
+    wrong_crc=None,
+    wrong_md5=None,
+    wrong_part=None,
+    # Neither ChecksumCRC32 nor x-amz-mp-object-size is compared on CompleteMultipartUpload.
+    wrong_full_crc=None,
+    wrong_size=None,
+    # ListParts shows no checksum, and its marker is an index: behind part 40 of (1, 40, 41, 9000) it shows nothing.
+    lists_part_crc=False,
+    marker_is_a_number=False,
+    # An upload id works under any key: UploadPart and ListParts 200, CompleteMultipartUpload 200 when the parts match.
+    other_key_part=None,
+    other_key_list=None,
+    other_key_complete=None,
+    # UploadPart and CompleteMultipartUpload of an aborted upload: 500 without a code; ListParts: 404 NoSuchUpload.
+    gone_part=Unavailable,
+    gone_complete=Unavailable,
+    gone_complete_over_object=Unavailable,
+    # Any access key is taken.
+    knows_key_pairs=False,
+)
+
+QUIRKS: Mapping[str, Quirks] = {
+    "memory": S3,
+    "retrying": S3,
+    "limited": S3,
+    "faulty": S3,
+    "model-http": S3,
+    "model-https": S3,
+    "moto": MOTO,
+    "ceph-http": CEPH,
+    "ceph-https": CEPH,
+    "localstack-http": LOCALSTACK,
+    "localstack-https": LOCALSTACK,
+}
