@@ -244,3 +244,17 @@ def test_an_answer_about_another_object_is_no_success(bench: Bench, checksums: b
     except OrbitError:
         return
     assert bench.stored == data
+
+
+def test_a_marked_object_of_another_size_is_an_integrity_error(bench: Bench) -> None:
+    """The store says that it is ours, and it is not what was sent."""
+    bench.use(full_object=False)
+    bench.write(SIZE)
+
+    def shortened() -> None:
+        attributes = ObjectAttributes(metadata=(("orbit-upload", bench.token["mark"]),))
+        bench.memory.put(bench.ref, _Body(b"short"), PartDigests(), attributes, if_none_match=False)
+
+    bench.on("complete", shortened, when="after")
+    with pytest.raises(IntegrityError, match=f"has 5 bytes, {SIZE} were sent"):
+        bench.upload()

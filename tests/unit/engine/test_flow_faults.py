@@ -266,3 +266,14 @@ def test_a_store_that_refuses_checksums_is_used_without(bench: Bench) -> None:
     result = bench.upload()
     bench.settled(data)
     assert result.integrity is Integrity.SIZE_ETAG or result.integrity is Integrity.MD5
+
+
+@pytest.mark.parametrize(("size", "operation"), [(100, "put"), (SIZE, "create")])
+def test_a_denied_beginning_is_not_repeated(bench: Bench, size: int, operation: Operation) -> None:
+    """Only an unknown outcome is asked about, and only what may pass is sent again."""
+    bench.write(size)
+    bench.faulty.add(Fault(operation, times=None, error=AccessDenied("x", RequestContext(status=403))))
+    with pytest.raises(AccessDenied):
+        bench.upload()
+    assert len(bench.faulty.fired) == 1
+    assert bench.time.slept == []

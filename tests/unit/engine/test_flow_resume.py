@@ -294,6 +294,23 @@ def test_an_orphan_aborts_nothing(bench: Bench) -> None:
     assert len(bench.memory.uploads()) == 1
 
 
+def test_an_orphan_that_finds_its_parts_worthless_aborts_nothing(bench: Bench) -> None:
+    """Its verdict may be out of date: the try that lives uses the same upload, and the same token."""
+    bench.write(SIZE)
+    cancel = bench.cancellation()
+
+    def overtaken() -> None:
+        bench.memory.put(bench.ref, _Body(b"taken"), PartDigests(), ObjectAttributes(), if_none_match=False)
+        cancel.cancel("the supervisor is gone", orphaned=True)
+
+    bench.on("complete", overtaken)
+    with pytest.raises(TargetExists):
+        bench.upload(replace=False, cancel=cancel)
+    assert bench.asked("abort") == []
+    assert len(bench.memory.uploads()) == 1
+    assert bench.token["phase"] == "completing"
+
+
 def test_the_abort_is_repeated_until_the_upload_is_gone(bench: Bench) -> None:
     """A part in flight may survive the first one."""
     bench.write(SIZE)
