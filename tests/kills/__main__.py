@@ -131,7 +131,11 @@ def _judge(run: Run, place: Workplace, source: Path, shape: Shape) -> Verdict:
     kills = sum(item.killed for item in tries)
     received = place.server.bytes_received("UploadPart", ref.key)
     sent_again = max(0, received - shape.size)
-    return Verdict(run, kills, sent_again, tuple(_broken(run, place, ref, shape, tries, sent_again)))
+    verdict = Verdict(run, kills, sent_again, tuple(_broken(run, place, ref, shape, tries, sent_again)))
+    for version in place.server.versions(ref.bucket, ref.key):
+        # Two hundred objects would fill a small disk.
+        place.client.delete_object(Bucket=ref.bucket, Key=ref.key, VersionId=version.version_id)
+    return verdict
 
 
 def _broken(run: Run, place: Workplace, ref: ObjectRef, shape: Shape, tries: list[Try], sent_again: int) -> list[str]:
