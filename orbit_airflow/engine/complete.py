@@ -115,8 +115,9 @@ class Completion:
             return answer
         info = self._job.existing(receipt.version_id)
         if info is None or not is_ours(info, token.mark, info.size):
-            if info is not None and integrity is Integrity.SIZE_ETAG:
-                # Ceph answers a Complete of an unknown upload with the ETag of whatever lies under the key.
+            if info is not None and integrity is Integrity.SIZE_ETAG and info.etag == receipt.etag:
+                # Ceph answers a Complete of an upload that is gone with the ETag of the object under the key, if that
+                # is the ETag that these parts would have. The answer is about somebody else's object then.
                 raise Unavailable("Complete was answered, but the key holds an object that is not of this upload")
             self._job.notice(
                 "the object cannot be looked at, or another writer has replaced it; the proof is the answer's"

@@ -42,7 +42,7 @@ class Inventory:
             pages, compare, workers=job.config.parallel_operations, cancel=job.cancel, name="orbit-compare"
         )
         receipts = {receipt.number: receipt for _, receipt in results if receipt is not None}
-        self._report([listed for listed, receipt in results if receipt is None])
+        self._report([listed for listed, receipt in results if receipt is None], matched=len(receipts))
         return receipts
 
     def _candidates(self) -> Iterator[ListedPart]:
@@ -67,11 +67,13 @@ class Inventory:
             return None
         return PartReceipt(listed.number, listed.size, listed.etag, crc, md5, echoed=listed.checksum is not None)
 
-    def _report(self, differing: list[ListedPart]) -> None:
+    def _report(self, differing: list[ListedPart], *, matched: int) -> None:
         if not differing:
             return
         job = self._job
-        unprovable = [part for part in differing if part.checksum is None and not wants_md5(part)]
+        # Where not a single ETag is the MD5 of its part, they are no MD5s, however much they look like it.
+        opaque = not matched and all(part.checksum is None for part in differing)
+        unprovable = [part for part in differing if opaque or (part.checksum is None and not wants_md5(part))]
         if unprovable:
             job.notice(f"{len(unprovable)} parts have no checksum and no MD5 to compare; they are sent again")
         wrong = len(differing) - len(unprovable)

@@ -104,7 +104,7 @@ def _workplace(workers: int, shape: Shape, server: ModelProcess, directory: Path
         settle_seconds=10.0,
         limits=StoreLimits(min_part_size=shape.part_size),
     )
-    return Workplace(make_client(config), config, server, directory)
+    return Workplace(make_client(config), make_client(config), config, server, directory)
 
 
 def _typical_seconds(place: Workplace, source: Path) -> float:
@@ -134,7 +134,7 @@ def _judge(run: Run, place: Workplace, source: Path, shape: Shape) -> Verdict:
     verdict = Verdict(run, kills, sent_again, tuple(_broken(run, place, ref, shape, tries, sent_again)))
     for version in place.server.versions(ref.bucket, ref.key):
         # Two hundred objects would fill a small disk.
-        place.client.delete_object(Bucket=ref.bucket, Key=ref.key, VersionId=version.version_id)
+        place.janitor.delete_object(Bucket=ref.bucket, Key=ref.key, VersionId=version.version_id)
     return verdict
 
 

@@ -52,9 +52,10 @@ class SuicidalTokens(FileTokenStore):
 
 @dataclass(frozen=True)
 class Workplace:
-    """What all tries share; the client has no open connection when it is forked."""
+    """What all tries share. ``client`` has no open connection when it is forked; ``janitor`` stays with the parent."""
 
     client: S3Client
+    janitor: S3Client
     config: EngineConfig
     server: ModelClient
     directory: Path

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote_plus, urlencode
+from urllib.parse import quote, unquote, unquote_plus, urlencode
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -152,10 +152,11 @@ class S3Store:
             params |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
         with _mapping(context):
             answer: Answer = self._client.list_multipart_uploads(**params)
-        decode: Callable[[str], str] = unquote_plus if answer.get("EncodingType") == "url" else str
+        encoded = answer.get("EncodingType") == "url"
         with _understanding(context):
-            uploads = tuple(_listed_upload(item, decode) for item in answer.get("Uploads", []))
-            marker = (decode(answer.get("NextKeyMarker", "")), answer.get("NextUploadIdMarker", ""))
+            uploads = tuple(_listed_upload(item, ref.key, encoded=encoded) for item in answer.get("Uploads", []))
+            next_key = _listed_key(answer.get("NextKeyMarker", ""), ref.key, encoded=encoded)
+            marker = (next_key, answer.get("NextUploadIdMarker", ""))
             more = bool(answer.get("IsTruncated")) and marker != (after or ("", ""))
             return UploadsPage(uploads, marker if more else None)
 
@@ -241,6 +242,17 @@ def _listed_part(item: Answer) -> ListedPart:
     )
 
 
-def _listed_upload(item: Answer, decode: Callable[[str], str]) -> ListedUpload:
+def _listed_upload(item: Answer, wanted: str, *, encoded: bool) -> ListedUpload:
     initiator = (item.get("Initiator") or {}).get("ID")
-    return ListedUpload(decode(item["Key"]), item["UploadId"], item.get("Initiated"), initiator)
+    key = _listed_key(item["Key"], wanted, encoded=encoded)
+    return ListedUpload(key, item["UploadId"], item.get("Initiated"), initiator)
+
+
+def _listed_key(raw: str, wanted: str, *, encoded: bool) -> str:
+    """A listed key in plain text. Stores do not agree with what they say: Ceph 16 encodes without saying so,
+    LocalStack says so without encoding. A key that is the wanted one in any reading is the wanted one; a confusion
+    does no harm, since every later request names the wanted key itself.
+    """
+    if wanted in (raw, unquote(raw), unquote_plus(raw)):
+        return wanted
+    return unquote_plus(raw) if encoded else raw
