@@ -126,14 +126,14 @@ class Checkpoint:
             time.sleep(0.02)
         return self._ended
 
-    def ask(self, call: Call, *, wait: float) -> object:
-        """``call()``'s answer, tried again until ``wait`` seconds are over; None when there was none."""
+    def ask(self, call: Call, *, wait: float) -> tuple[bool, object]:
+        """Whether there was an answer, and ``call()``'s; tried again until ``wait`` seconds are over."""
         question = _Question(call)
         with self._changed:
             self._questions.append(question)
             self._changed.notify_all()
         self._wait_for(lambda: bool(question.answers), wait)
-        return question.answers[0] if question.answers else None
+        return (True, question.answers[0]) if question.answers else (False, None)
 
     def keep(self, name: str, call: Call, *, wait: float = 0.0) -> bool:
         """Write a milestone; True when it (or a newer one of that name) is certainly written within ``wait`` seconds.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from orbit_airflow.durable.checkpoint import Checkpoint
+from orbit_airflow.engine.errors import StateUnavailable
 
 # Without its token a try would send everything again; that is worth a minute of an API server's bad health.
 LOAD_SECONDS = 60.0
@@ -41,10 +42,15 @@ class TaskStateTokenStore:
         self._save_wait = save_wait
 
     def load(self, key: str) -> object:
-        """What is kept, whatever it is (anybody with rights in the UI may have edited it); None when there is
-        nothing, or when it could not be read for a minute.
+        """What is kept, whatever it is (anybody with rights in the UI may have edited it); None when there is nothing.
+
+        StateUnavailable when it could not be read for a minute: beginning anew would throw away what is there, and
+        without the API server the task could not be finished anyway.
         """
-        return self._checkpoint.ask(lambda: self._store.get(key), wait=self._load_wait)
+        answered, value = self._checkpoint.ask(lambda: self._store.get(key), wait=self._load_wait)
+        if not answered:
+            raise StateUnavailable(f"the task's saved state could not be read for {self._load_wait:.0f} s")
+        return value
 
     def save(self, key: str, token: dict[str, Any]) -> bool:
         """True when the token is kept; False after ten seconds (or a stop order) without that, and it goes on being

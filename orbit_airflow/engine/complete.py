@@ -14,13 +14,13 @@ from orbit_airflow.engine.errors import (
     Unavailable,
     UploadGone,
 )
-from orbit_airflow.engine.job import UploadJob, outcome_of
-from orbit_airflow.engine.model import ChecksumType, Integrity, PartReceipt, WriteReceipt
+from orbit_airflow.engine.job import Unseen, UploadJob, outcome_of
+from orbit_airflow.engine.model import ChecksumType, Integrity, ObjectInfo, PartReceipt, WriteReceipt
 from orbit_airflow.engine.proof import LocalProof, is_ours, proved
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
 from orbit_airflow.engine.source import SourceFile
 from orbit_airflow.engine.store import CompleteRequest
-from orbit_airflow.engine.token import Outcome, UploadToken
+from orbit_airflow.engine.token import Outcome, Phase, UploadToken
 
 # Codes with which stores say that the parts are not those that the request names.
 _PARTS_DIFFER = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge"})
@@ -30,9 +30,11 @@ _STRENGTH = (Integrity.SIZE_ETAG, Integrity.MD5, Integrity.PART_CRC, Integrity.F
 class Completion:
     """Completes one upload, or finds out that it is complete."""
 
-    def __init__(self, job: UploadJob, source: SourceFile) -> None:
+    def __init__(self, job: UploadJob, source: SourceFile, *, maybe_done: bool = False) -> None:
         self._job = job
         self._source = source
+        # A Complete of this upload was sent and not answered, by this try or by an earlier one.
+        self.maybe_done = maybe_done
 
     def run(
         self, token: UploadToken, receipts: Sequence[PartReceipt], local: LocalProof, *, last: bool
@@ -44,39 +46,49 @@ class Completion:
         job = self._job
         request = self._request(token, receipts, local)
         policy = job.config.policy
+        deadline = job.monotonic() + job.config.timeout_seconds
         for attempt in range(1, policy.max_attempts + 1):
+            error: StoreError = Unavailable("Complete is answered, but without an ETag and without an object")
             try:
                 receipt = job.store.complete(job.ref, request)
             except (ChecksumRefused, InvalidRequest) as exc:
-                if not isinstance(exc, ChecksumRefused) and exc.context.code not in _PARTS_DIFFER:
-                    raise
-                if not last:
-                    return None
-                raise IntegrityError(
-                    f"the store's parts are not what was sent, and sending them again did not help ({exc.message})",
-                    exc.context,
-                ) from exc
+                self._parts_refused(exc, last=last)
+                return None
             except StoreError as exc:
-                return self._after_error(exc, token)
-            if receipt.etag:
-                return self._proved(token, local, receipt)
-            job.notice("Complete was answered without an ETag; asking the store what it has")
-            outcome = self.settled(token, wait=False)
+                error = exc
+            else:
+                if receipt.etag:
+                    return self._proved(token, local, receipt)
+            outcome = self._after_no_answer(error, token)
             if outcome is not None:
                 return outcome
-            job.cancel.sleep(policy.delay(attempt, None, job.rng))
-        raise Unavailable("Complete is answered, but without an ETag and without an object")
+            if attempt == policy.max_attempts or job.monotonic() >= deadline:
+                raise error
+            job.cancel.sleep(policy.delay(attempt, error, job.rng))
+        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
-    def settled(self, token: UploadToken, *, wait: bool) -> Outcome | None:
+    def _parts_refused(self, error: StoreError, *, last: bool) -> None:
+        """None when comparing and repairing may help; else the error."""
+        if not isinstance(error, ChecksumRefused) and error.context.code not in _PARTS_DIFFER:
+            raise error
+        if last:
+            raise IntegrityError(
+                f"the store's parts are not what was sent, and sending them again did not help ({error.message})",
+                error.context,
+            ) from error
+
+    def settled(self, token: UploadToken, *, wait: bool, must_see: bool) -> Outcome | None:
         """The object of this upload, if it is there. ``wait``: a Complete may still be at work, look for a while.
+        ``must_see``: AccessDenied when it may not be looked at.
 
         A dead worker's Complete goes on at the store for minutes; starting again at once would write a second version.
         """
         job = self._job
         deadline = job.monotonic() + (job.config.settle_seconds if wait else 0.0)
+        by_checksum = token.phase is Phase.COMPLETING
         pause = 0.25
         while True:
-            outcome = job.recovered(token, self._source, token.local)
+            outcome = job.recovered(token, self._source, token.local, by_checksum=by_checksum, must_see=must_see)
             if outcome is not None or job.monotonic() >= deadline:
                 return outcome
             job.cancel.sleep(min(pause, max(0.0, deadline - job.monotonic())))
@@ -92,14 +104,16 @@ class Completion:
             if_none_match=not self._job.options.replace,
         )
 
-    def _after_error(self, error: StoreError, token: UploadToken) -> Outcome:
-        """The object is there all the same, or the error stands."""
-        unclear = isinstance(error, UploadGone | PreconditionFailed) or outcome_unknown(error)
-        if not unclear:
+    def _after_no_answer(self, error: StoreError, token: UploadToken) -> Outcome | None:
+        """The object, if it is there all the same; None when Complete may be repeated; else the error."""
+        lost = outcome_unknown(error)
+        if not lost and not isinstance(error, UploadGone | PreconditionFailed):
             raise error
         self._job.notice(f"Complete ended without a proper answer ({error}); asking the store what it has")
-        outcome = self.settled(token, wait=isinstance(error, UploadGone))
-        if outcome is not None:
+        must_see = self.maybe_done and not lost
+        outcome = self.settled(token, wait=isinstance(error, UploadGone), must_see=must_see)
+        if outcome is not None or lost:
+            self.maybe_done = True
             return outcome
         if isinstance(error, PreconditionFailed):
             raise TargetExists(f"{self._job.ref.uri} exists and replace is False", error.context) from error
@@ -113,18 +127,31 @@ class Completion:
         )
         if integrity is Integrity.FULL_CRC:
             return answer
-        info = self._job.existing(receipt.version_id)
-        if info is None or not is_ours(info, token.mark, info.size):
-            if info is not None and integrity is Integrity.SIZE_ETAG and info.etag == receipt.etag:
-                # Ceph answers a Complete of an upload that is gone with the ETag of the object under the key, if that
-                # is the ETag that these parts would have. The answer is about somebody else's object then.
-                raise Unavailable("Complete was answered, but the key holds an object that is not of this upload")
-            self._job.notice(
-                "the object cannot be looked at, or another writer has replaced it; the proof is the answer's"
-            )
+        info = self._job.look(receipt.version_id)
+        if info is Unseen.HIDDEN:
+            return answer
+        if not isinstance(info, ObjectInfo) or not is_ours(info, token.mark, info.size):
+            if token.adopted and isinstance(info, ObjectInfo) and info.etag == receipt.etag:
+                return answer
+            self._refuse_hollow(info, receipt, integrity)
+            self._job.notice("another writer has replaced the object already; the proof is Complete's own answer")
             return answer
         if info.size != local.size:
             raise IntegrityError(f"the object has {info.size} bytes, {local.size} were sent")
         seen = proved(local, info.etag, info.checksum)
         best = max(integrity, seen, key=_STRENGTH.index)
         return outcome_of(info, local, best)
+
+    @staticmethod
+    def _refuse_hollow(info: ObjectInfo | Unseen, receipt: WriteReceipt, integrity: Integrity) -> None:
+        """An answer that proves nothing needs an object to go with it.
+
+        Ceph answers a Complete of an upload that is gone with the ETag of the object under the key, if that is the
+        ETag that these parts would have: the answer is about somebody else's object then.
+        """
+        if integrity is not Integrity.SIZE_ETAG:
+            return
+        if not isinstance(info, ObjectInfo):
+            raise Unavailable("Complete was answered, but there is no object")
+        if info.etag == receipt.etag:
+            raise Unavailable("Complete was answered, but the key holds an object that is not of this upload")

@@ -34,10 +34,11 @@ def open_engine(config: EngineConfig | None = None, *, client: S3Client | None =
 def engine_over(store: TransferStore, config: EngineConfig, *, rng: random.Random | None = None) -> TransferEngine:
     """An engine over any store: RetryingStore(LimitedStore(store)), the retries seen by each transfer on its own."""
     limiter = BandwidthLimiter(config.max_bandwidth) if config.max_bandwidth else None
-    limited = LimitedStore(store, Permits(config.parallel_operations), limiter)
+    permits = Permits(config.parallel_operations)
     dice = rng or random.Random()  # noqa: S311 - jitter
 
     def store_for(cancel: Cancellation, reporter: Reporter) -> TransferStore:
+        limited = LimitedStore(store, permits, limiter, cancel=cancel)
         return RetryingStore(limited, config.policy, sleep=cancel.sleep, rng=dice, reporter=reporter)
 
     return TransferEngine(config, store_for, rng=dice)

@@ -10,6 +10,7 @@
      ├ TargetExists             replace=False and the key is taken       FAIL
      ├ Paused                   stopped on request; the parts are kept   RESUME
      ├ RestartsExhausted        the upload vanished again and again      RETRY
+     ├ StateUnavailable         an earlier try's state cannot be read    RETRY
      └ StoreError               one request failed
         ├ NotFound              no such key, bucket or version           FAIL
         ├ UploadGone            no such multipart upload                 RETRY
@@ -137,6 +138,12 @@ class Paused(OrbitError):
 
 class RestartsExhausted(OrbitError):
     """The upload was lost (aborted by somebody, or its source kept changing) more often than allowed."""
+
+    disposition = Disposition.RETRY
+
+
+class StateUnavailable(OrbitError):
+    """What an earlier try left could not be read; beginning anew would throw it away."""
 
     disposition = Disposition.RETRY
 

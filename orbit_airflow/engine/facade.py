@@ -66,18 +66,20 @@ class TransferEngine:
         Success means that the object is complete, equals one snapshot of the file, and is proved as
         ``result.integrity`` says. Raises OrbitError: see ``errors`` for what each class asks of you; after every
         failure but SourceChanged and TargetExists the parts are kept for the next call with the same arguments.
-        ``cancel`` may be set from any thread or signal handler; the call then raises Paused within a second.
+        ``cancel`` may be set from any thread or signal handler; the call then raises Paused between two blocks, waits
+        or requests; a request that hangs ends by its own time limits first (parts are left behind after half a second).
         """
         stop, guarded = cancel or Cancellation(), GuardedReporter(reporter)
-        local_path = os.fspath(path)
+        local_path, chosen = os.fspath(path), options or UploadOptions()
+        kept = tokens if tokens is not None and chosen.resume else NoTokens()
         target = target_hash("upload", ref, local_path)
         job = UploadJob(
             path=local_path,
             ref=ref,
-            options=options or UploadOptions(),
+            options=chosen,
             config=self.config,
             store=self._store_for(stop, guarded),
-            ledger=Ledger(tokens or NoTokens(), target),
+            ledger=Ledger(kept, target),
             target=target,
             reporter=guarded,
             cancel=stop,

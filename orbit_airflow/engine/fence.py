@@ -45,9 +45,14 @@ def _compare(job: UploadJob, now: SourceFile, plan: PartPlan, receipts: Sequence
 
     def compare(worker: int, part: Part) -> None:
         job.cancel.check()
-        if now.digest(part, buffers.of(worker), md5=False)[0] != receipts[part.number - 1].crc32:
+        if (
+            now.digest(part, buffers.of(worker), md5=False, check=job.cancel.check)[0]
+            != receipts[part.number - 1].crc32
+        ):
             raise SourceChanged(f"{job.path} {change} while it was uploaded: the bytes of part {part.number} differ")
 
-    run_all(plan, compare, workers=job.config.parallel_operations, cancel=job.cancel, name="orbit-fence")
-    if job.cancel.left_behind:
-        now.lend()
+    try:
+        run_all(plan, compare, workers=job.config.parallel_operations, cancel=job.cancel, name="orbit-fence")
+    finally:
+        if job.cancel.left_behind:
+            now.lend()

@@ -16,9 +16,13 @@ from orbit_airflow.engine.token import UploadToken
 
 
 class Inventory:
-    """One look at an upload's parts."""
+    """One look at an upload's parts. ``seen`` counts those that were listed, strangers included; ``quiet``: differing
+    parts are no news, since it is not yet known whose upload this is.
+    """
 
-    def __init__(self, job: UploadJob, source: SourceFile, token: UploadToken) -> None:
+    def __init__(self, job: UploadJob, source: SourceFile, token: UploadToken, *, quiet: bool = False) -> None:
+        self.seen = 0
+        self._quiet = quiet
         self._job = job
         self._source = source
         self._token = token
@@ -37,24 +41,26 @@ class Inventory:
             job.cancel.check()
             return listed, self._compare(listed, buffers.of(worker))
 
-        pages = self._candidates()
+        pages = self.listed()
         results = run_all(
             pages, compare, workers=job.config.parallel_operations, cancel=job.cancel, name="orbit-compare"
         )
         receipts = {receipt.number: receipt for _, receipt in results if receipt is not None}
-        self._report([listed for listed, receipt in results if receipt is None], matched=len(receipts))
+        if not self._quiet:
+            self._report([listed for listed, receipt in results if receipt is None], matched=len(receipts))
         return receipts
 
-    def _candidates(self) -> Iterator[ListedPart]:
+    def listed(self) -> Iterator[ListedPart]:
         """The listed parts that are part of the plan; strangers are left to Complete, which does not name them."""
         job, after = self._job, 0
         upload_id = self._token.upload_id or ""
         while True:
             page = job.store.list_parts(job.ref, upload_id, after)
             for listed in page.parts:
+                self.seen += 1
                 if 1 <= listed.number <= self._plan.count and listed.size == self._plan.part(listed.number).size:
                     yield listed
-                else:
+                elif not self._quiet:
                     job.notice(f"the store lists a part {listed.number} of {listed.size} bytes that is not in the plan")
             if page.next_marker is None:
                 return
@@ -62,7 +68,7 @@ class Inventory:
 
     def _compare(self, listed: ListedPart, buffer: memoryview) -> PartReceipt | None:
         part = self._plan.part(listed.number)
-        crc, md5 = self._source.digest(part, buffer, md5=wants_md5(listed))
+        crc, md5 = self._source.digest(part, buffer, md5=wants_md5(listed), check=self._job.cancel.check)
         if not part_is_local(listed, crc, md5):
             return None
         return PartReceipt(listed.number, listed.size, listed.etag, crc, md5, echoed=listed.checksum is not None)

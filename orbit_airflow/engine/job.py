@@ -6,16 +6,34 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
-from orbit_airflow.engine.errors import AccessDenied, IntegrityError, InvalidRequest, NotFound, TargetExists
+from orbit_airflow.engine.errors import (
+    AccessDenied,
+    IntegrityError,
+    InvalidRequest,
+    NotFound,
+    RequestContext,
+    TargetExists,
+)
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectInfo, ObjectRef
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
-from orbit_airflow.engine.proof import MARK, LocalProof, is_ours, proved, same_bytes
+from orbit_airflow.engine.proof import MARK, LocalProof, comparable, is_ours, proved, same_bytes
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.source import SourceFile
 from orbit_airflow.engine.store import TransferStore
 from orbit_airflow.engine.token import Ledger, Outcome, UploadToken
+
+# A HEAD has no body, so a refusal is a bare status; these are its spellings. Any other code says what is wrong.
+_BARE_DENIALS = frozenset({"403", "Forbidden", "AccessDenied"})
+
+
+class Unseen(Enum):
+    """Why a look at an object showed none."""
+
+    ABSENT = "absent"
+    HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,48 +73,69 @@ class UploadJob:
         """Tell the reader of the log."""
         self.reporter(Notice(message, warning))
 
-    def existing(self, version_id: str | None = None) -> ObjectInfo | None:
-        """What the key (or a version of it) holds now; None when nothing is there, or when it may not be looked at.
+    def look(self, version_id: str | None = None) -> ObjectInfo | Unseen:
+        """What the key (or a version of it) holds now.
 
-        Credentials that may only write are fit for a backup: then the conditions and checksums that go with the
-        writing requests are all there is, and they are enough.
+        HIDDEN: credentials that may only write are fit for a backup; then the conditions and checksums that go with
+        the writing requests are all there is. It is never taken for "nothing is there".
         """
         try:
             return self.store.head(replace(self.ref, version_id=version_id))
         except NotFound as exc:
             if exc.context.code == "NoSuchBucket":
                 raise
-            return None
-        except AccessDenied:
-            self.notice("these credentials may not look at the object (HEAD: 403); going on without")
-            return None
+            return Unseen.ABSENT
+        except AccessDenied as exc:
+            if version_id is not None and exc.context.code == "400":
+                return self.look()
+            if not exc.context.sent or exc.context.code not in _BARE_DENIALS:
+                raise
+            return Unseen.HIDDEN
         except InvalidRequest:
             # Some stores answer a write with a version id that they refuse to be asked for (moto, unversioned).
             if version_id is None:
                 raise
-            return self.existing()
+            return self.look()
 
     def refuse_foreign(self, token: UploadToken, size: int) -> None:
         """For replace=False: TargetExists when the key holds an object that this transfer did not write."""
         if self.options.replace:
             return
-        info = self.existing()
-        if info is not None and not is_ours(info, token.mark, size):
+        info = self.look()
+        if isinstance(info, ObjectInfo) and not is_ours(info, token.mark, size):
             raise TargetExists(f"{info.ref.uri} exists ({info.size} bytes) and replace is False")
 
-    def recovered(self, token: UploadToken, source: SourceFile, local: LocalProof | None) -> Outcome | None:
-        """The object that a lost answer made, if the key holds it: recognised by our mark or by a checksum of all
-        bytes, never by its size alone, and only if it holds what the file holds now.
+    def recovered(
+        self,
+        token: UploadToken,
+        source: SourceFile,
+        local: LocalProof | None,
+        *,
+        by_checksum: bool = False,
+        must_see: bool = False,
+    ) -> Outcome | None:
+        """The object that a lost answer made, if the key holds it and it holds what the file holds now.
+
+        It is recognised by our mark, or, ``by_checksum`` (only when our own request for it was certainly made), by a
+        checksum of all bytes; never by its size alone. ``must_see``: AccessDenied when it may not be looked at.
         """
-        info = self.existing()
-        if info is None or info.size != source.size:
+        info = self.look()
+        if info is Unseen.HIDDEN and must_see:
+            raise AccessDenied(
+                "an answer was lost, and whether the object is there cannot be told: these credentials may not look at "
+                "it (HEAD: 403, s3:GetObject is missing); nothing is sent twice",
+                RequestContext("HeadObject", self.ref.bucket, self.ref.key, token.upload_id, status=403),
+            )
+        if not isinstance(info, ObjectInfo) or info.size != source.size:
             return None
         ours = is_ours(info, token.mark, source.size)
-        if not ours and (info.checksum is None or not self.options.replace):
+        if not ours and token.adopted and local is not None:
+            return self._proved_by_bytes(info, local)
+        if not ours and not (by_checksum and self.options.replace and comparable(info)):
             return None
         unchanged = source.identity == token.source
         if local is None or not unchanged:
-            local = _rehashed(source, local, md5=info.checksum is None)
+            local = self._rehashed(source, local, md5=info.checksum is None)
         if not ours:
             return outcome_of(info, local, Integrity.FULL_CRC) if same_bytes(info, local) else None
         try:
@@ -108,13 +147,20 @@ class UploadJob:
         certain = unchanged or integrity is not Integrity.SIZE_ETAG
         return outcome_of(info, local, integrity) if certain else None
 
+    def _proved_by_bytes(self, info: ObjectInfo, local: LocalProof) -> Outcome | None:
+        """The object of an adopted upload: its mark is not known here, its bytes are."""
+        try:
+            integrity = proved(local, info.etag, info.checksum)
+        except IntegrityError:
+            return None
+        return None if integrity is Integrity.SIZE_ETAG else outcome_of(info, local, integrity)
 
-def _rehashed(source: SourceFile, local: LocalProof | None, *, md5: bool) -> LocalProof:
-    """The file's own proof, read now; what an earlier try had worked out stays when the bytes are the same."""
-    crc, digest = source.whole_digest(md5=md5)
-    if local is not None and local.crc32 == crc:
-        return local
-    return LocalProof(source.size, crc, md5_etag=digest.hex() if digest is not None else None)
+    def _rehashed(self, source: SourceFile, local: LocalProof | None, *, md5: bool) -> LocalProof:
+        """The file's own proof, as of now; what an earlier try had worked out stays when the bytes are the same."""
+        crc, digest = source.whole_digest(md5=md5, check=self.cancel.check)
+        if local is not None and local.crc32 == crc:
+            return local
+        return LocalProof(source.size, crc, md5_etag=digest.hex() if digest is not None else None)
 
 
 def outcome_of(info: ObjectInfo, local: LocalProof, integrity: Integrity) -> Outcome:

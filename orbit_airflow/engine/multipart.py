@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from orbit_airflow.engine.adopt import adopt_lost_upload
 from orbit_airflow.engine.body import MeteredBody, PartBody, WorkerBuffers
 from orbit_airflow.engine.complete import Completion
 from orbit_airflow.engine.errors import (
@@ -14,16 +15,17 @@ from orbit_airflow.engine.errors import (
     OrbitError,
     SourceChanged,
     StoreError,
+    TargetExists,
     UploadGone,
 )
 from orbit_airflow.engine.events import Meter, TransferStarted
 from orbit_airflow.engine.fence import verify_unchanged
 from orbit_airflow.engine.inventory import Inventory
 from orbit_airflow.engine.job import UploadJob
-from orbit_airflow.engine.model import CreatedUpload, Part, PartReceipt
+from orbit_airflow.engine.model import CreatedUpload, ObjectInfo, Part, PartReceipt
 from orbit_airflow.engine.plan import PartPlan, part_size_for
-from orbit_airflow.engine.proof import LocalProof
-from orbit_airflow.engine.resilience.outcome import outcome_unknown
+from orbit_airflow.engine.proof import MARK, LocalProof, is_ours
+from orbit_airflow.engine.resilience.outcome import outcome_unknown, refuses_checksums
 from orbit_airflow.engine.runner import Cancellation, run_all
 from orbit_airflow.engine.source import SourceFile
 from orbit_airflow.engine.store import PartDigests
@@ -45,6 +47,7 @@ class MultipartUpload:
         self._meter = meter
         self._receipts: dict[int, PartReceipt] = {}
         self._abort_date: str | None = None
+        self._maybe_done = False
 
     def run(self, token: UploadToken) -> tuple[Outcome, int]:
         """The outcome, saved as done, and the number of parts that earlier tries had sent.
@@ -54,18 +57,21 @@ class MultipartUpload:
         """
         try:
             return self._run(token)
-        except (SourceChanged, UploadGone):
+        except (SourceChanged, TargetExists, UploadGone):
             raise
         except OrbitError as exc:
             raise self._with_what_is_kept(exc) from exc
 
     def _run(self, token: UploadToken) -> tuple[Outcome, int]:
         if token.upload_id is None:
-            token = self._begin(token)
+            token = self._adopted(self._begin(token))
         else:
             settled = self._continue(token)
             if settled is not None:
                 return self._done(token, settled), PartPlan(self._source.size, token.part_size or 1).count
+            if not self._receipts:
+                # Killed before it had sent, or adopted, anything.
+                token = self._adopted(token)
         found = len(self._receipts)
         plan = PartPlan(self._source.size, token.part_size or 1)
         self._announce(token, plan, found)
@@ -87,7 +93,19 @@ class MultipartUpload:
             job.notice(f"the bucket's lifecycle would abort this upload on {self._abort_date}")
         if job.checksums and created.checksum_algorithm is None:
             job.notice("this store keeps no CRC32 for parts; each part is proved by its MD5 instead")
-        return job.ledger.save(current.started(created, part_size))
+        return job.ledger.save(current.started(created, part_size, job.clock()))
+
+    def _adopted(self, token: UploadToken) -> UploadToken:
+        """When a Create or a state may have been lost: that upload with its parts, if it can be told from others."""
+        if not token.sweep:
+            return token
+        found = adopt_lost_upload(self._job, self._source, token)
+        if found is None:
+            return token
+        self._receipts = found.receipts
+        for receipt in found.receipts.values():
+            self._meter.add_found(receipt.size)
+        return self._job.ledger.save(found.token)
 
     def _create(self, token: UploadToken) -> CreatedUpload:
         """A lost answer may have left an upload that nobody knows: remembered, and swept before Complete."""
@@ -96,8 +114,8 @@ class MultipartUpload:
         for attempt in range(1, policy.max_attempts + 1):
             try:
                 return job.store.create(job.ref, job.marked(token), checksums=checksums)
-            except InvalidRequest:
-                if not checksums:
+            except InvalidRequest as exc:
+                if not checksums or not refuses_checksums(exc):
                     raise
                 job.notice("the store refuses an upload with checksums; trying without")
                 checksums = False
@@ -112,14 +130,18 @@ class MultipartUpload:
     def _continue(self, token: UploadToken) -> Outcome | None:
         """Compare what the store has with the file. An outcome when the object turns out to be complete."""
         job = self._job
+        self._maybe_done = token.phase is Phase.COMPLETING
+        self._refuse_impossible(token)
         if token.source is not None and token.source.size != self._source.size:
+            self._refuse_completed(token)
             raise SourceChanged(
                 f"{job.path} had {token.source.size} bytes when its upload began and has {self._source.size} now"
             )
         try:
             self._receipts = self._inventory(token).compared()
         except UploadGone:
-            outcome = Completion(job, self._source).settled(token, wait=token.phase is Phase.COMPLETING)
+            completing = token.phase is Phase.COMPLETING
+            outcome = Completion(job, self._source).settled(token, wait=completing, must_see=completing)
             if outcome is None:
                 raise
             job.notice("the object of an earlier try's Complete is there; nothing is sent")
@@ -128,6 +150,19 @@ class MultipartUpload:
         for receipt in self._receipts.values():
             self._meter.add_found(receipt.size)
         return None
+
+    def _refuse_impossible(self, token: UploadToken) -> None:
+        """A state that was edited by hand may name a part size that no upload can have: a clean start, not an error."""
+        limits, part_size = self._job.config.limits, token.part_size or 0
+        fits = self._source.size <= part_size * limits.max_parts
+        if not limits.min_part_size <= part_size <= limits.max_part_size or not fits:
+            raise UploadGone(f"the saved part size of {part_size} bytes cannot be")
+
+    def _refuse_completed(self, token: UploadToken) -> None:
+        """The file is another one now; if the old one's object is there, that transfer is over and a new one begins."""
+        info = self._job.look() if token.phase is Phase.COMPLETING else None
+        if isinstance(info, ObjectInfo) and token.local is not None and is_ours(info, token.mark, token.local.size):
+            raise UploadGone("an earlier try has completed this upload, and the file is another one now")
 
     def _inventory(self, token: UploadToken) -> Inventory:
         return Inventory(self._job, self._source, token)
@@ -194,7 +229,7 @@ class MultipartUpload:
 
     def _raise_unless_settled(self, token: UploadToken) -> None:
         """Another try of this very transfer may have completed the upload under us; then its object is our object."""
-        outcome = Completion(self._job, self._source).settled(token, wait=True)
+        outcome = Completion(self._job, self._source).settled(token, wait=True, must_see=self._maybe_done)
         if outcome is None:
             raise UploadGone(f"the multipart upload {token.upload_id} was aborted by somebody")
         raise _Settled(outcome)
@@ -209,16 +244,23 @@ class MultipartUpload:
             job.refuse_foreign(token, plan.size)
             local = LocalProof.of_parts(receipts)
             token = job.ledger.save(token.completing(local))
-            completion = Completion(job, self._source)
+            completion = Completion(job, self._source, maybe_done=self._maybe_done)
             outcome = completion.run(token, receipts, local, last=repair == MAX_REPAIRS)
+            self._maybe_done = self._maybe_done or completion.maybe_done
             if outcome is not None:
                 return self._done(token, outcome)
             job.notice("the store holds other parts than those that were sent; comparing and repairing", warning=True)
-            self._receipts = self._inventory(token).compared()
+            try:
+                self._receipts = self._inventory(token).compared()
+            except UploadGone:
+                self._raise_unless_settled(token)
             self._send_missing(token, plan)
         raise AssertionError("the last repair returns or raises")  # pragma: no cover
 
     def _done(self, token: UploadToken, outcome: Outcome) -> Outcome:
+        if token.adopted:
+            info = self._job.look(outcome.version_id)
+            token = token.with_mark(info.metadata_value(MARK) if isinstance(info, ObjectInfo) else None)
         self._job.ledger.save(token.done(outcome))
         return outcome
 

@@ -134,6 +134,8 @@ class UploadOptions:
     ``replace=False`` never overwrites: If-None-Match goes with the request that makes the object visible.
     ``on_source_change``: "fail" ends the upload when the file's bytes change under it, "restart" begins again with
     the new file, at most ``max_restarts`` times. ``resume=False`` ignores (and leaves) any earlier try's state.
+    ``try_number`` and ``begun_after`` (seconds since 1970): earlier tries may have begun since then, so that, should
+    their state be lost, the store is asked for the upload that they left.
     """
 
     replace: bool = True
@@ -144,6 +146,7 @@ class UploadOptions:
     max_restarts: int = 3
     resume: bool = True
     try_number: int = 1
+    begun_after: float | None = None
 
     def __post_init__(self) -> None:
         if self.on_source_change not in ("fail", "restart"):

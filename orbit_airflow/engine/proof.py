@@ -59,8 +59,9 @@ def proved(local: LocalProof, etag: str, checksum: Checksum | None) -> Integrity
 
     An ETag that differs from the MD5 proves nothing: encrypted objects, and some stores, have opaque ones.
     """
-    if checksum is not None and checksum.algorithm == "CRC32":
-        whole = checksum.type is ChecksumType.FULL_OBJECT
+    whole = checksum is not None and checksum.type is ChecksumType.FULL_OBJECT
+    # A composite checksum says nothing to somebody who does not know the parts.
+    if checksum is not None and checksum.algorithm == "CRC32" and (whole or local.composite is not None):
         expected = to_base64(local.crc32) if whole else local.composite
         if checksum.value == expected:
             return Integrity.FULL_CRC if whole else Integrity.PART_CRC
@@ -77,11 +78,15 @@ def is_ours(info: ObjectInfo, mark: str, size: int) -> bool:
     return info.size == size and info.metadata_value(MARK) == mark
 
 
+def comparable(info: ObjectInfo) -> bool:
+    """True when the object has a checksum over all its bytes that we can compute, too."""
+    checksum = info.checksum
+    return checksum is not None and checksum.type is ChecksumType.FULL_OBJECT and checksum.algorithm == "CRC32"
+
+
 def same_bytes(info: ObjectInfo, local: LocalProof) -> bool:
     """True when a checksum over the full object proves the local bytes, whoever wrote them."""
-    checksum = info.checksum
-    whole = checksum is not None and checksum.type is ChecksumType.FULL_OBJECT and checksum.algorithm == "CRC32"
-    return whole and info.size == local.size and checksum == local.checksum
+    return comparable(info) and info.size == local.size and info.checksum == local.checksum
 
 
 def part_is_local(listed: ListedPart, crc32: int, md5: bytes | None) -> bool:

@@ -8,16 +8,18 @@ from orbit_airflow.engine.body import MeteredBody, PartBody, buffer_for
 from orbit_airflow.engine.errors import (
     ChecksumRefused,
     IntegrityError,
+    InvalidRequest,
     PreconditionFailed,
     SourceChanged,
     StoreError,
     TargetExists,
+    Unavailable,
 )
 from orbit_airflow.engine.events import Meter, TransferStarted
-from orbit_airflow.engine.job import UploadJob, outcome_of
-from orbit_airflow.engine.model import Integrity, Part, WriteReceipt
+from orbit_airflow.engine.job import Unseen, UploadJob, outcome_of
+from orbit_airflow.engine.model import Integrity, ObjectInfo, Part, WriteReceipt
 from orbit_airflow.engine.proof import LocalProof, proved
-from orbit_airflow.engine.resilience.outcome import outcome_unknown
+from orbit_airflow.engine.resilience.outcome import outcome_unknown, refuses_checksums
 from orbit_airflow.engine.source import SourceFile
 from orbit_airflow.engine.store import PartDigests
 from orbit_airflow.engine.token import Outcome, UploadToken
@@ -73,20 +75,29 @@ class SinglePut:
         digests = PartDigests(crc32=body.crc32) if job.checksums else PartDigests()
         metered = MeteredBody(body, self._meter, job.cancel.check)
         policy = job.config.policy
-        for attempt in range(1, policy.max_attempts + 1):
+        lost, attempt = token.sweep, 1
+        while True:
             try:
-                return job.store.put(
+                receipt = job.store.put(
                     job.ref, metered, digests, job.marked(token), if_none_match=not job.options.replace
                 )
+                if receipt.etag:
+                    return receipt
+                # A captive portal answers 200 to everything; what no ETag comes with is no object.
+                raise Unavailable("the answer to PutObject has no ETag")
             except PreconditionFailed as exc:
-                recovered = job.recovered(token, self._source, local)
-                if recovered is not None:
-                    return recovered
-                raise TargetExists(f"{job.ref.uri} exists and replace is False", exc.context) from exc
+                return self._ours_or_taken(token, local, exc, lost=lost)
+            except InvalidRequest as exc:
+                metered.take_back()
+                if digests.crc32 is None or not refuses_checksums(exc):
+                    raise
+                job.notice("the store refuses checksum headers; sending a Content-MD5 instead")
+                digests = PartDigests(md5=self._source.whole_digest(md5=True)[1])
             except StoreError as exc:
                 metered.take_back()
                 if not outcome_unknown(exc):
                     raise
+                lost = True
                 job.notice(f"the answer to PutObject was lost ({exc.message}); asking the store what it has")
                 recovered = job.recovered(token, self._source, local)
                 if recovered is not None:
@@ -94,20 +105,32 @@ class SinglePut:
                 if attempt == policy.max_attempts:
                     raise
                 job.cancel.sleep(policy.delay(attempt, exc, job.rng))
-        raise AssertionError("the loop returns or raises")  # pragma: no cover
+                attempt += 1
+
+    def _ours_or_taken(
+        self, token: UploadToken, local: LocalProof, error: PreconditionFailed, *, lost: bool
+    ) -> Outcome:
+        """412: the key is taken, by us if an answer was lost before."""
+        recovered = self._job.recovered(token, self._source, local, must_see=lost)
+        if recovered is not None:
+            return recovered
+        raise TargetExists(f"{self._job.ref.uri} exists and replace is False", error.context) from error
 
     def _proved(self, local: LocalProof, receipt: WriteReceipt) -> Outcome:
         """From the answer if it says enough, else from HEAD."""
         job = self._job
         integrity = proved(local, receipt.etag, receipt.checksum)
-        if integrity is Integrity.FULL_CRC and receipt.etag:
+        if integrity is Integrity.FULL_CRC:
             checksum = receipt.checksum or local.checksum
             return Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, checksum)
-        md5 = self._source.whole_digest(md5=True)[1] if job.checksums else None
+        md5 = self._source.whole_digest(md5=True, check=job.cancel.check)[1] if job.checksums else None
         full = replace(local, md5_etag=md5.hex() if md5 is not None else None)
-        info = job.existing(receipt.version_id)
-        if info is None or info.size != local.size or (receipt.etag and info.etag != receipt.etag):
-            job.notice("the object cannot be looked at, or another writer has replaced it; the proof is the answer's")
-            integrity = proved(full, receipt.etag, receipt.checksum)
-            return Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, local.checksum)
-        return outcome_of(info, full, proved(full, info.etag, info.checksum))
+        integrity = proved(full, receipt.etag, receipt.checksum)
+        answer = Outcome(receipt.etag, local.size, integrity, local.crc32, receipt.version_id, local.checksum)
+        info = job.look(receipt.version_id)
+        if isinstance(info, ObjectInfo) and info.size == local.size and info.etag == receipt.etag:
+            return outcome_of(info, full, proved(full, info.etag, info.checksum))
+        if info is Unseen.ABSENT and integrity is Integrity.SIZE_ETAG:
+            raise Unavailable("PutObject was answered, but there is no object")
+        job.notice("the object cannot be looked at, or another writer has replaced it; the proof is the answer's")
+        return answer

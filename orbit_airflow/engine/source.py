@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Self
 
@@ -55,6 +55,7 @@ class SourceFile:
         self.identity = SourceIdentity.of(os.fstat(self._fd))
         self.just_written = _just_written(self.identity, time.time_ns())
         self._lent = False
+        self._whole: tuple[SourceIdentity, int, bytes | None] | None = None
 
     @property
     def size(self) -> int:
@@ -116,19 +117,28 @@ class SourceFile:
         """Take the present stat as the file's identity, after its bytes were found to be the same."""
         self.identity = SourceIdentity.of(os.fstat(self._fd))
 
-    def digest(self, part: Part, buffer: memoryview, *, md5: bool) -> tuple[int, bytes | None]:
-        """CRC32 (and MD5) of a part, read in blocks through ``buffer``."""
+    def digest(
+        self, part: Part, buffer: memoryview, *, md5: bool, check: Callable[[], None] | None = None
+    ) -> tuple[int, bytes | None]:
+        """CRC32 (and MD5) of a part, read in blocks through ``buffer``; ``check`` is called before each."""
         crc, digest = 0, hashlib.md5(usedforsecurity=False) if md5 else None
         for block in self.blocks(part, buffer):
+            if check is not None:
+                check()
             crc = crc32(block, crc)
             if digest is not None:
                 digest.update(block)
         return crc, digest.digest() if digest is not None else None
 
-    def whole_digest(self, *, md5: bool) -> tuple[int, bytes | None]:
-        """CRC32 (and MD5) of the whole file."""
+    def whole_digest(self, *, md5: bool, check: Callable[[], None] | None = None) -> tuple[int, bytes | None]:
+        """CRC32 (and MD5) of the whole file, read once per stat. ``check`` is called between blocks and may raise."""
+        now = SourceIdentity.of(os.fstat(self._fd))
+        if self._whole is not None and self._whole[0] == now and (self._whole[2] is not None or not md5):
+            return self._whole[1], self._whole[2]
         buffer = memoryview(bytearray(max(1, min(BLOCK, self.size))))
-        return self.digest(Part(1, 0, self.size), buffer, md5=md5)
+        crc, digest = self.digest(Part(1, 0, self.size), buffer, md5=md5, check=check)
+        self._whole = (now, crc, digest)
+        return crc, digest
 
     def blocks(self, part: Part, buffer: memoryview) -> Iterator[memoryview]:
         """The part in blocks of the buffer's size; each is valid until the next one is asked for."""

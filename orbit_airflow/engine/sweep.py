@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from orbit_airflow.engine.errors import OrbitError, Paused, StoreError, UploadGone
+from orbit_airflow.engine.errors import OrbitError, Paused, UploadGone
 from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import ListedUpload
 from orbit_airflow.engine.token import UploadToken
 
 # S3 writes Initiated in whole seconds, and the intent's second is this machine's.
 SLACK = timedelta(seconds=5)
+# An upload that has been empty for so long is not one whose writer is just about to send.
+EMPTY_SECONDS = 3.0
 MAX_PAGES = 20
 
 
@@ -25,18 +27,37 @@ def sweep_lost_creates(job: UploadJob, token: UploadToken) -> None:
     if job.cancel.orphaned:
         return
     try:
-        listed = list(_of_this_key(job))
-        known = next((item for item in listed if item.upload_id == token.upload_id), None)
-        if known is None or known.initiated is None:
-            return
-        for item in listed:
-            if _is_lost_twin(item, known, token, job.clock()) and _has_no_parts(job, item):
+        empty = [item for item in lost_twins(job, token) if is_empty(job, item)]
+        if empty:
+            job.cancel.sleep(EMPTY_SECONDS)
+        for item in empty:
+            if is_empty(job, item):
                 job.store.abort(job.ref, item.upload_id)
                 job.notice(f"aborted the empty upload {item.upload_id}, left by a Create whose answer was lost")
     except Paused:
         raise
-    except (StoreError, OrbitError) as exc:
+    except OrbitError as exc:
         job.notice(f"could not look for an upload left by a lost Create; it may stay until the lifecycle rule ({exc})")
+
+
+def lost_twins(job: UploadJob, token: UploadToken) -> list[ListedUpload]:
+    """Open uploads of this key that the present identity began between this transfer's intent and its known upload."""
+    listed = list(_of_this_key(job))
+    known = next((item for item in listed if item.upload_id == token.upload_id), None)
+    if known is None or known.initiated is None or token.created_at is None:
+        return []
+    # Measured back from the upload that both clocks know: how long before its Create the intent was, and no more.
+    waited = timedelta(seconds=max(0, token.created_at - token.intent_at))
+    earliest, latest = known.initiated - waited - SLACK, known.initiated
+    return [
+        item
+        for item in listed
+        if item.upload_id != known.upload_id
+        and item.initiator is not None
+        and item.initiator == known.initiator
+        and item.initiated is not None
+        and earliest <= item.initiated <= latest
+    ]
 
 
 def _of_this_key(job: UploadJob) -> Iterator[ListedUpload]:
@@ -49,17 +70,8 @@ def _of_this_key(job: UploadJob) -> Iterator[ListedUpload]:
         after = page.next_marker
 
 
-def _is_lost_twin(item: ListedUpload, known: ListedUpload, token: UploadToken, now: float) -> bool:
-    if item.upload_id == known.upload_id or item.initiated is None or known.initiated is None:
-        return False
-    if item.initiator is None or item.initiator != known.initiator:
-        return False
-    # The known upload began at most (now - intent) ago; measured back from it, both clocks cancel out.
-    earliest = known.initiated - timedelta(seconds=max(0.0, now - token.intent_at)) - SLACK
-    return earliest <= item.initiated <= known.initiated + SLACK
-
-
-def _has_no_parts(job: UploadJob, item: ListedUpload) -> bool:
+def is_empty(job: UploadJob, item: ListedUpload) -> bool:
+    """True when the upload is there and has no part."""
     try:
         return not job.store.list_parts(job.ref, item.upload_id).parts
     except UploadGone:

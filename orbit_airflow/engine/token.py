@@ -21,8 +21,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from orbit_airflow.engine.errors import OrbitError
-from orbit_airflow.engine.model import GIB, Checksum, ChecksumType, CreatedUpload, Integrity, ObjectRef
+from orbit_airflow.engine.errors import OrbitError, StateUnavailable
+from orbit_airflow.engine.model import (
+    GIB,
+    Checksum,
+    ChecksumType,
+    CreatedUpload,
+    Integrity,
+    ObjectAttributes,
+    ObjectRef,
+)
 from orbit_airflow.engine.proof import LocalProof
 from orbit_airflow.engine.source import SourceIdentity
 
@@ -32,6 +40,7 @@ SCHEMA = 1
 MAX_TOKEN_BYTES = 64 * 1024
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
 _HEX32 = re.compile(r"[0-9a-f]{32}")
+_HEX16 = re.compile(r"[0-9a-f]{16}")
 _INT_LIMIT = 2**63
 
 
@@ -64,8 +73,10 @@ class Outcome:
 class UploadToken:
     """One upload's state. ``mark`` is the random value that its object carries as ``x-amz-meta-orbit-upload``.
 
-    ``intent_at`` is in seconds of this machine's clock. ``sweep``: a Create may have been lost, so before completing
-    the store is asked for an upload that nobody knows.
+    ``intent_at`` and ``created_at`` (Create's answer) are seconds of the worker's clock. ``sweep``: a Create may have
+    been lost, so the store is asked for an upload that nobody knows. ``attributes``: a hash of what the object was to
+    be (encryption, class, ACL, ...), since an upload cannot be given others later. ``adopted``: the upload was begun by
+    a try whose token was lost, so its object will carry that try's mark and not ours.
     """
 
     target: str
@@ -78,7 +89,10 @@ class UploadToken:
     source: SourceIdentity | None = None
     checksum_algorithm: str | None = None
     checksum_type: ChecksumType | None = None
+    attributes: str | None = None
+    created_at: int | None = None
     sweep: bool = False
+    adopted: bool = False
     local: LocalProof | None = None
     outcome: Outcome | None = None
 
@@ -87,11 +101,12 @@ class UploadToken:
         """A new transfer's first token: nothing has been asked of the store yet."""
         return cls(target=target, mark=secrets.token_hex(16), intent_at=int(now), source=source, try_number=try_number)
 
-    def started(self, created: CreatedUpload, part_size: int) -> UploadToken:
+    def started(self, created: CreatedUpload, part_size: int, now: float) -> UploadToken:
         """The upload exists; from here on its part size is fixed."""
         return replace(
             self,
             phase=Phase.STARTED,
+            created_at=int(now),
             upload_id=created.upload_id,
             part_size=part_size,
             checksum_algorithm=created.checksum_algorithm,
@@ -101,6 +116,10 @@ class UploadToken:
     def completing(self, local: LocalProof) -> UploadToken:
         """All parts are there; ``local`` is what the object must turn out to be."""
         return replace(self, phase=Phase.COMPLETING, local=local, sweep=False)
+
+    def with_mark(self, mark: str | None) -> UploadToken:
+        """With the mark that the object of an adopted upload turned out to carry, if it is one."""
+        return replace(self, mark=mark) if mark is not None and _HEX32.fullmatch(mark) else self
 
     def done(self, outcome: Outcome) -> UploadToken:
         """The object is there and proved."""
@@ -121,7 +140,10 @@ class UploadToken:
             "source": self.source.to_list() if self.source else None,
             "checksum_algorithm": self.checksum_algorithm,
             "checksum_type": self.checksum_type.value if self.checksum_type else None,
+            "attributes": self.attributes,
+            "created_at": self.created_at,
             "sweep": self.sweep,
+            "adopted": self.adopted,
             "local": self.local.to_mapping() if self.local else None,
             "outcome": _outcome_to_mapping(self.outcome) if self.outcome else None,
         }
@@ -156,7 +178,10 @@ class UploadToken:
             source=_source_from(source) if source is not None else None,
             checksum_algorithm="CRC32" if fields.get("checksum_algorithm", str, None) == "CRC32" else None,
             checksum_type=ChecksumType(kind) if kind is not None else None,
+            attributes=fields.matching("attributes", _HEX16) if fields.has("attributes") else None,
+            created_at=fields.whole("created_at") if fields.has("created_at") else None,
             sweep=fields.get("sweep", bool),
+            adopted=fields.get("adopted", bool, False),
             local=_local_from(_Fields(local)) if local is not None else None,
             outcome=_outcome_from(_Fields(outcome)) if outcome is not None else None,
         )
@@ -255,6 +280,20 @@ def target_hash(operation: str, ref: ObjectRef, path: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def attributes_hash(attributes: ObjectAttributes) -> str:
+    """What an open upload's attributes are compared by. Without metadata: templates put the try's own time there."""
+    fixed = [
+        attributes.content_type,
+        attributes.storage_class,
+        attributes.server_side_encryption,
+        attributes.kms_key_id,
+        attributes.acl,
+        sorted(attributes.tags),
+        sorted((name, str(value)) for name, value in attributes.extra_args),
+    ]
+    return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:16]
+
+
 def state_key(target: str) -> str:
     """The name under which a token is kept: several transfers of one task do not collide."""
     return f"orbit:{target[:16]}"
@@ -264,7 +303,10 @@ class TokenStore(Protocol):
     """Where tokens live between tries. Implementations may be slow or fail; a transfer never fails because of them."""
 
     def load(self, key: str) -> object:
-        """The mapping saved last under ``key``, or None. Raises nothing: what cannot be read is None."""
+        """The mapping saved last under ``key``; None when certainly nothing is kept.
+
+        Raises StateUnavailable when that cannot be told: beginning anew would throw away what an earlier try sent.
+        """
 
     def save(self, key: str, token: dict[str, Any]) -> bool:
         """Keep ``token``; True when it is certainly kept now, False when that is not (yet) known."""
@@ -307,8 +349,10 @@ class FileTokenStore:
             if path.stat().st_size > MAX_TOKEN_BYTES:
                 return None
             return json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
+        except OSError as exc:
+            raise StateUnavailable(f"the state file {path} could not be read: {exc.strerror}") from exc
 
     def save(self, key: str, token: dict[str, Any]) -> bool:
         """Write, sync, rename, sync the directory. False when the disk refuses."""
@@ -353,8 +397,15 @@ class Ledger:
         self.current: UploadToken | None = None
 
     def load(self) -> UploadToken | None:
-        """What an earlier try left; None when there is nothing. TokenRejected when it cannot be used."""
-        data = _guarded(lambda: self._tokens.load(state_key(self._target)), "read")
+        """What an earlier try left; None when there is nothing. TokenRejected when it cannot be used,
+        StateUnavailable when it cannot be read.
+        """
+        try:
+            data = self._tokens.load(state_key(self._target))
+        except OrbitError:
+            raise
+        except Exception as exc:
+            raise StateUnavailable(f"the transfer's saved state could not be read ({type(exc).__name__})") from exc
         self.current = None if data is None else UploadToken.from_mapping(data, self._target)
         return self.current
 

@@ -20,13 +20,13 @@ from orbit_airflow.engine.errors import (
     UploadGone,
 )
 from orbit_airflow.engine.events import Meter, TransferCompleted, TransferFailed
-from orbit_airflow.engine.job import UploadJob
-from orbit_airflow.engine.model import UploadResult
+from orbit_airflow.engine.job import Unseen, UploadJob
+from orbit_airflow.engine.model import ObjectInfo, UploadResult
 from orbit_airflow.engine.multipart import MultipartUpload
 from orbit_airflow.engine.proof import is_ours
 from orbit_airflow.engine.put import SinglePut
 from orbit_airflow.engine.source import SourceFile
-from orbit_airflow.engine.token import Outcome, Phase, TokenRejected, UploadToken
+from orbit_airflow.engine.token import Outcome, Phase, TokenRejected, UploadToken, attributes_hash
 
 ABORT_ROUNDS = 3
 
@@ -38,6 +38,7 @@ class UploadFlow:
         self._job = job
         self._started = job.monotonic()
         self._meter = Meter(0, job.reporter, clock=job.monotonic)
+        self._lost_since: int | None = None
 
     def run(self) -> UploadResult:
         """The finished upload. Raises OrbitError; whatever it raises, nothing partial is visible."""
@@ -67,6 +68,7 @@ class UploadFlow:
             finished = self._already_done(token)
             if finished is not None:
                 return finished
+            self._remember_lost()
             token = None
         for _ in range(job.options.max_restarts + 1):
             job.cancel.check()
@@ -78,31 +80,48 @@ class UploadFlow:
                 if job.options.on_source_change == "fail":
                     raise
                 job.notice(f"{exc.message}; starting again with the file as it is now", warning=True)
+            self._remember_lost()
             token = None
         raise RestartsExhausted(f"gave up on {job.ref.uri} after {job.options.max_restarts} restarts")
 
     def _load(self) -> UploadToken | None:
-        if not self._job.options.resume:
+        job, options = self._job, self._job.options
+        if not options.resume:
             return None
         try:
-            return self._job.ledger.load()
+            token = job.ledger.load()
         except TokenRejected as exc:
-            self._job.notice(f"the saved state is not used: {exc.message}; starting anew", warning=True)
+            job.notice(f"the saved state is not used: {exc.message}; starting anew", warning=True)
             return None
+        if token is None and options.try_number > 1 and options.begun_after is not None:
+            job.notice("an earlier try has left no state; asking the store for its upload")
+            self._lost_since = int(options.begun_after)
+        if token is not None and token.attributes not in (None, attributes_hash(options.attributes)):
+            job.notice("encryption, class, ACL, tags or headers were changed since; starting anew", warning=True)
+            self._throw_away(keep_outcome=token.phase is Phase.DONE)
+            return None
+        return token
+
+    def _remember_lost(self) -> None:
+        """A new start must not forget that a Create of this transfer may have been lost."""
+        token = self._job.ledger.current
+        if token is not None and (token.sweep or token.phase is Phase.INTENT):
+            self._lost_since = min(token.intent_at, self._lost_since or token.intent_at)
 
     def _already_done(self, token: UploadToken) -> UploadResult | None:
         """The earlier try's result, if its object is still there and the file is still the one that it holds."""
         job, outcome = self._job, token.outcome
-        info = job.existing()
-        if outcome is None or info is None or not is_ours(info, token.mark, outcome.size):
-            job.notice(
-                "an earlier try had finished, but its object is not there (or not to be seen) now; uploading again"
-            )
+        if outcome is None:
+            return None
+        info = job.look(outcome.version_id)
+        if info is Unseen.ABSENT or (isinstance(info, ObjectInfo) and not is_ours(info, token.mark, outcome.size)):
+            job.notice("an earlier try had finished, but its object is not there now; uploading again")
             return None
         if not self._source_unchanged(token, outcome):
             job.notice("an earlier try had finished, but the file is another one now; uploading again")
             return None
-        job.notice("an earlier try had finished this upload; nothing is sent")
+        unseen = " (its object may not be looked at)" if info is Unseen.HIDDEN else ""
+        job.notice(f"an earlier try had finished this upload{unseen}; nothing is sent")
         return self._result(outcome, sent=0, saved=outcome.size, resumed=True, parts=0)
 
     def _source_unchanged(self, token: UploadToken, outcome: Outcome) -> bool:
@@ -112,7 +131,7 @@ class UploadFlow:
                     return True
                 if source.size != outcome.size or outcome.crc32 is None:
                     return False
-                return source.whole_digest(md5=False)[0] == outcome.crc32
+                return source.whole_digest(md5=False, check=self._job.cancel.check)[0] == outcome.crc32
         except SourceError:
             # The file may be gone once it is safe in the store: that is what backups are for.
             return True
@@ -146,24 +165,30 @@ class UploadFlow:
         return self._result(outcome, sent=meter.sent, saved=meter.found, resumed=found > 0, parts=found)
 
     def _intent(self, earlier: UploadToken | None, source: SourceFile) -> UploadToken:
-        """What is known before the first request. An earlier intent's mark and time stay: its request may yet arrive,
-        and only the mark tells whose object it makes.
+        """What is known before the first request.
+
+        An earlier intent's mark stays while the file is the same: its request may yet arrive, and only the mark tells
+        whose object it makes. For another file the mark is a new one, since the old one may be on an older object.
         """
         job = self._job
-        if earlier is None:
-            token = UploadToken.intent(job.target, source.identity, job.clock(), job.options.try_number)
-        else:
-            token = replace(earlier, source=source.identity, sweep=True, try_number=job.options.try_number)
+        token = UploadToken.intent(job.target, source.identity, job.clock(), job.options.try_number)
+        if earlier is not None and earlier.source == source.identity:
+            token = replace(token, mark=earlier.mark)
+        since = earlier.intent_at if earlier is not None else self._lost_since
+        if since is not None:
+            token = replace(token, sweep=True, intent_at=since)
+        token = replace(token, attributes=attributes_hash(job.options.attributes))
         job.refuse_foreign(token, source.size)
         return job.ledger.save(token)
 
-    def _throw_away(self) -> None:
+    def _throw_away(self, *, keep_outcome: bool = False) -> None:
         """The parts are worthless: abort them, then forget the token. Never in a try that nobody waits for."""
         job, token = self._job, self._job.ledger.current
         if job.cancel.orphaned:
             return
-        if token is not None and token.upload_id is not None:
+        if token is not None and token.upload_id is not None and not keep_outcome:
             self._abort(token.upload_id)
+        self._remember_lost()
         job.ledger.drop()
 
     def _abort(self, upload_id: str) -> None:

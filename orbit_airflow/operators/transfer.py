@@ -164,6 +164,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
                 on_source_change=self.on_source_change,
                 resume=self.durable,
                 try_number=run.try_number,
+                begun_after=_begun_after(context),
             )
             hook = self._hook(
                 {
@@ -187,6 +188,13 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         uri = f"s3://{self.dest_bucket}/{self.dest_key}" if self.dest_bucket else self.dest_key
         result = self._run_transfer(context, uri, upload)
         return _summary(result, context["ti"].try_number)
+
+
+def _begun_after(context: Context) -> float | None:
+    """When this task's first try can have begun at the earliest: with its run."""
+    dag_run = context.get("dag_run")
+    started = getattr(dag_run, "start_date", None)
+    return started.timestamp() if started is not None else None
 
 
 def _summary(result: UploadResult, try_number: int) -> dict[str, Any]:

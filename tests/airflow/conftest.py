@@ -88,10 +88,12 @@ def run_try(comms: FakeComms) -> Iterator[Callable[..., Try]]:
     from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, run
 
+    began = datetime.now(UTC)
+
     def one_try(op: Any, number: int = 1, *, map_index: int = -1) -> Try:
         now = datetime.now(UTC)
         dag_run = DagRun.model_construct(
-            dag_id=op.dag_id, run_id="r1", logical_date=now, run_after=now, start_date=now, end_date=None,
+            dag_id=op.dag_id, run_id="r1", logical_date=began, run_after=began, start_date=began, end_date=None,
             data_interval_start=None, data_interval_end=None, partition_key=None, partition_date=None,
             run_type=DagRunType.MANUAL, state=DagRunState.RUNNING, conf={}, consumed_asset_events=[],
         )  # fmt: skip

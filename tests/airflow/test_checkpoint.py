@@ -184,7 +184,7 @@ def test_ask_gives_up_when_told_to_stop_and_otherwise_tries_again(bench: Bench) 
     checkpoint = Checkpoint(bench.cancel, bench.log, retry_after=0.01)
     checkpoint.start()
     try:
-        assert checkpoint.ask(read, wait=10) == {"a": 1}
+        assert checkpoint.ask(read, wait=10) == (True, {"a": 1})
         bench.cancel.cancel()
         started = time.monotonic()
         checkpoint.ask(lambda: 1, wait=10)

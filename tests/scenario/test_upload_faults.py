@@ -344,10 +344,34 @@ def test_two_tries_of_one_transfer_at_once_make_one_object(stage: Stage, upload:
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("size", [10, 3 * PART])
 def test_credentials_that_may_only_write_are_enough(stage: Stage, upload: Upload, replace: bool, size: int) -> None:
-    """HEAD answers 403: the conditions and checksums of the writing requests are the proof."""
+    """HEAD answers 403: the conditions and checksums of the writing requests are the proof, and the state's word is
+    enough for the next try, which sends nothing.
+    """
     stage.path.write_bytes(os.urandom(size))
     stage.server.inject(Fault(operation="HeadObject", status=403, code="AccessDenied", times=None))
-    assert_right(stage, upload(replace=replace))
+    first = upload(replace=replace)
+    assert_right(stage, first)
+    before = stage.server.bytes_received()
+    again = upload(replace=replace)
+    assert_right(stage, again)
+    assert (again.resumed, again.bytes_sent, again.etag) == (True, 0, first.etag)
+    assert stage.server.bytes_received() == before
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_credentials_that_may_only_write_send_nothing_twice_behind_a_death(
+    stage: Stage, upload: Upload, replace: bool
+) -> None:
+    """Complete was done and its answer never seen, here or by the next try: one error that says so, one version."""
+    stage.server.set_profile(ServerProfile(min_part_size=PART, complete_repeat="gone"))
+    stage.server.inject(Fault(operation="HeadObject", status=403, code="AccessDenied", times=None))
+    stage.server.inject(Fault(operation="CompleteMultipartUpload", stage="after", action="reset"))
+    for _ in range(2):
+        with pytest.raises(AccessDenied, match="cannot be told"):
+            upload(replace=replace)
+    assert stage.versions() == [stage.path.read_bytes()]
+    assert stage.open_uploads() == 0
+    assert stage.server.bytes_received("UploadPart") == stage.path.stat().st_size
 
 
 def test_a_rewrite_that_restores_the_modification_time_is_seen(stage: Stage, upload: Upload) -> None:

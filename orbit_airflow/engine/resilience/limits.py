@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LOOK_SECONDS = 0.1
 
 
 class BandwidthLimiter:
@@ -28,25 +31,29 @@ class BandwidthLimiter:
         self._lock = threading.Lock()
         self._free_at = clock()
 
-    def take(self, size: int) -> None:
-        """Wait for the turn of the next ``size`` bytes."""
+    def take(self, size: int, sleep: Callable[[float], None] | None = None) -> None:
+        """Wait for the turn of the next ``size`` bytes; ``sleep`` is the transfer's own, which a stop order ends."""
         with self._lock:
             now = self._clock()
             start = max(self._free_at, now - 0.1)
             self._free_at = start + size / self._rate
             wait = start - now
         if wait > 0:
-            self._sleep(wait)
+            (sleep or self._sleep)(wait)
 
 
 class Permits:
-    """At most ``count`` requests at once. A permit is given back on every way out."""
+    """At most ``count`` requests at once."""
 
     def __init__(self, count: int) -> None:
         self._semaphore = threading.BoundedSemaphore(count)
 
-    def __enter__(self) -> None:
-        self._semaphore.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._semaphore.release()
+    @contextmanager
+    def one(self, check: Callable[[], None]) -> Iterator[None]:
+        """Hold a permit; ``check`` is called while waiting for it and may raise. Given back on every way out."""
+        while not self._semaphore.acquire(timeout=LOOK_SECONDS):
+            check()
+        try:
+            yield
+        finally:
+            self._semaphore.release()

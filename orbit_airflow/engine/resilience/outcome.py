@@ -23,15 +23,27 @@ def repeatable(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.is_retryable
 
 
+# With these words a store says that it did not begin; a bare 503 may come from a proxy that had passed the request on.
+_NOT_BEGUN = frozenset({"ServiceUnavailable", "SlowDown", "Busy", "ServerBusy"})
+
+
 def surely_undone(error: BaseException) -> bool:
     """For requests that must not be done twice unknowingly: only what the store certainly did not do."""
     if isinstance(error, ConnectionLost):
         return not error.context.sent
-    return isinstance(error, Throttled | WriteConflict) or (
-        isinstance(error, StoreError) and error.context.status == 503
-    )
+    if isinstance(error, Throttled | WriteConflict):
+        return True
+    return isinstance(error, StoreError) and error.context.code in _NOT_BEGUN
 
 
 def outcome_unknown(error: BaseException) -> bool:
     """True when the store may have done what was asked, although no proper answer came."""
     return isinstance(error, Network) and not surely_undone(error)
+
+
+def refuses_checksums(error: StoreError) -> bool:
+    """True when a refusal is about checksum headers, which a store may not know: by its code, or by its words."""
+    if error.context.code in ("NotImplemented", "XNotImplemented"):
+        return True
+    words = error.message.lower()
+    return "checksum" in words or "x-amz-sdk" in words

@@ -40,7 +40,10 @@ _CODES: Mapping[type[StoreError], str] = {
         "SlowDown Throttling ThrottlingException RequestLimitExceeded TooManyRequests TooManyRequestsException "
         "BandwidthLimitExceeded RequestThrottled 429"
     ),
-    Unavailable: "InternalError ServiceUnavailable RequestTimeout InternalServerError 500 502 503 504 408",
+    Unavailable: (
+        "InternalError ServiceUnavailable RequestTimeout InternalServerError IncompleteBody Busy ServerBusy "
+        "500 502 503 504 408"
+    ),
 }
 _BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 _BY_STATUS: Mapping[int, type[StoreError]] = {
@@ -50,7 +53,7 @@ _BY_STATUS: Mapping[int, type[StoreError]] = {
     409: WriteConflict,
     412: PreconditionFailed,
     429: Throttled,
-    503: Throttled,
+    501: InvalidRequest,
 }
 _UPLOAD_OPERATIONS = frozenset({"UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"})
 _NOT_SENT = (
@@ -61,7 +64,7 @@ _NOT_SENT = (
 )
 _CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
 # More than this a store cannot ask for: a Retry-After of a day would hold the task's slot for a day.
-LONGEST_RETRY_AFTER = 300.0
+LONGEST_RETRY_AFTER = 60.0
 
 
 def mapped(error: Exception, context: RequestContext) -> OrbitError:
@@ -123,6 +126,9 @@ def kind_of(code: str, status: int, operation: str | None) -> type[StoreError]:
     if operation in _UPLOAD_OPERATIONS and code in ("NoSuchKey", "404", "NotFound"):
         # Ceph says NoSuchKey for a multipart upload that is not there.
         return UploadGone
+    if operation == "HeadObject" and code == "400":
+        # A HEAD has no body to say it in; expired credentials are S3's usual reason for a 400 here.
+        return AccessDenied
     if code in _BY_CODE:
         return _BY_CODE[code]
     if status in _BY_STATUS:

@@ -16,6 +16,7 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.resilience.limits import BandwidthLimiter, Permits
+from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
 
 # Small pieces keep a limited line even; a whole block of 1 MiB would be a burst of seconds on a slow one.
@@ -25,9 +26,10 @@ SLICE = 64 * 1024
 class LimitedBody:
     """A body whose bytes wait for their turn."""
 
-    def __init__(self, inner: Body, limiter: BandwidthLimiter) -> None:
+    def __init__(self, inner: Body, limiter: BandwidthLimiter, cancel: Cancellation) -> None:
         self._inner = inner
         self._limiter = limiter
+        self._cancel = cancel
 
     @property
     def size(self) -> int:
@@ -39,7 +41,7 @@ class LimitedBody:
         for block in self._inner.blocks():
             for start in range(0, len(block), SLICE):
                 piece = block[start : start + SLICE]
-                self._limiter.take(len(piece))
+                self._limiter.take(len(piece), self._cancel.sleep)
                 yield piece
 
     def read_at(self, position: int, size: int) -> bytes:
@@ -48,15 +50,26 @@ class LimitedBody:
 
 
 class LimitedStore:
-    """``inner`` with at most ``permits`` bodies in flight and, if given, a bandwidth limit over all of them."""
+    """``inner`` with at most ``permits`` bodies in flight and, if given, a bandwidth limit over all of them.
 
-    def __init__(self, inner: TransferStore, permits: Permits, limiter: BandwidthLimiter | None = None) -> None:
+    Each transfer has a view of its own over the shared permits and limit, so that its stop order ends its waits.
+    """
+
+    def __init__(
+        self,
+        inner: TransferStore,
+        permits: Permits,
+        limiter: BandwidthLimiter | None = None,
+        *,
+        cancel: Cancellation | None = None,
+    ) -> None:
         self._inner = inner
         self._permits = permits
         self._limiter = limiter
+        self._cancel = cancel or Cancellation()
 
     def _paced(self, body: Body) -> Body:
-        return LimitedBody(body, self._limiter) if self._limiter is not None else body
+        return LimitedBody(body, self._limiter, self._cancel) if self._limiter is not None else body
 
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Passed on."""
@@ -66,7 +79,7 @@ class LimitedStore:
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool
     ) -> WriteReceipt:
         """With a permit."""
-        with self._permits:
+        with self._permits.one(self._cancel.check):
             return self._inner.put(ref, self._paced(body), digests, attributes, if_none_match=if_none_match)
 
     def create(self, ref: ObjectRef, attributes: ObjectAttributes, *, checksums: bool) -> CreatedUpload:
@@ -75,7 +88,7 @@ class LimitedStore:
 
     def upload_part(self, ref: ObjectRef, upload_id: str, part: Part, body: Body, digests: PartDigests) -> PartReceipt:
         """With a permit."""
-        with self._permits:
+        with self._permits.one(self._cancel.check):
             return self._inner.upload_part(ref, upload_id, part, self._paced(body), digests)
 
     def list_parts(self, ref: ObjectRef, upload_id: str, after: int = 0) -> PartsPage:

@@ -27,8 +27,10 @@ T = TypeVar("T")
 
 
 class RetryingStore:
-    """``inner`` with ``policy`` around each request. Create and PutObject are repeated only when surely undone;
-    for a lost answer their caller asks first what the store has.
+    """``inner`` with ``policy`` around each request.
+
+    Create, Complete and PutObject are repeated only when surely undone; for a lost answer their caller asks first what
+    the store has.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class RetryingStore:
         return self._run("ListParts", lambda: self._inner.list_parts(ref, upload_id, after))
 
     def complete(self, ref: ObjectRef, request: CompleteRequest) -> WriteReceipt:
-        """Repeated: the same parts give the same object, or UploadGone, which the caller settles."""
-        return self._run("CompleteMultipartUpload", lambda: self._inner.complete(ref, request))
+        """Repeated when surely undone; the caller first looks for the object, and has one deadline for all of it."""
+        call = lambda: self._inner.complete(ref, request)  # noqa: E731
+        return self._run("CompleteMultipartUpload", call, retryable=surely_undone)
 
     def abort(self, ref: ObjectRef, upload_id: str) -> None:
         """Repeated."""

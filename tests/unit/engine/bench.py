@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
+from orbit_airflow.engine.errors import AccessDenied, NotFound, RequestContext
 from orbit_airflow.engine.events import Notice, Reporter, TransferEvent
 from orbit_airflow.engine.facade import TransferEngine
 from orbit_airflow.engine.model import ObjectRef, UploadResult
@@ -27,6 +30,9 @@ PART = 2048
 LIMITS = StoreLimits(min_part_size=1024, part_size_step=1024)
 REF = ObjectRef("bucket", "folder/night.bin")
 E = TypeVar("E")
+# What HEAD says to credentials that may only write, and where nothing is.
+HIDDEN = AccessDenied("Forbidden", RequestContext("HeadObject", REF.bucket, REF.key, status=403, code="403"))
+ABSENT = NotFound("Not Found", RequestContext("HeadObject", REF.bucket, REF.key, status=404, code="404"))
 
 
 class Killed(BaseException):
@@ -98,6 +104,18 @@ class DictTokens:
         self.kept[key] = json.dumps({**self.only, **changes})
 
 
+class Refusing(DictTokens):
+    """A state store that does not keep tokens of these phases."""
+
+    def __init__(self, *phases: str) -> None:
+        super().__init__()
+        self.refused = set(phases)
+
+    def save(self, key: str, token: dict[str, Any]) -> bool:
+        """Kept, or lost without a word."""
+        return token["phase"] not in self.refused and super().save(key, token)
+
+
 def data_of(size: int, seed: int = 1) -> bytes:
     """Reproducible bytes."""
     return random.Random(seed).randbytes(size)
@@ -144,9 +162,10 @@ class Bench:
         """As ``engine_over`` puts it together, on this bench's clock."""
         settings = config or self.config()
         dice = random.Random(3)
-        limited = LimitedStore(self.faulty, Permits(settings.parallel_operations))
+        permits = Permits(settings.parallel_operations)
 
         def store_for(cancel: Cancellation, reporter: Reporter) -> TransferStore:
+            limited = LimitedStore(self.faulty, permits, cancel=cancel)
             return RetryingStore(limited, settings.policy, sleep=cancel.sleep, rng=dice, reporter=reporter)
 
         return TransferEngine(settings, store_for, clock=self.time, monotonic=self.time, rng=dice)
@@ -186,6 +205,16 @@ class Bench:
         """Die at this request; no later one gets through either."""
         self.faulty.clear()
         self.faulty.add(Fault("*", nth=request, times=None, when=when, error=Killed()))
+
+    def die(self, request: int, when: When = "before", **options: Any) -> None:
+        """One try that ends at this request, alone in its thread; the next one meets no fault."""
+        workers, self.workers = self.workers, 1
+        self.kill_at(request, when)
+        with pytest.raises(Killed):
+            self.upload(**options)
+        self.workers = workers
+        self.faulty.clear()
+        self.events.clear()
 
     @property
     def token(self) -> dict[str, Any]:

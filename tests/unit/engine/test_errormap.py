@@ -27,6 +27,7 @@ from orbit_airflow.engine.errors import (
     UploadGone,
     WriteConflict,
 )
+from orbit_airflow.engine.resilience.outcome import outcome_unknown, surely_undone
 from orbit_airflow.engine.stores import errormap
 from orbit_airflow.engine.stores.errormap import mapped
 
@@ -52,14 +53,16 @@ TABLE: dict[type[StoreError], list[tuple[str, int]]] = {
     PreconditionFailed: [("PreconditionFailed", 412), ("412", 412), ("SomethingNew", 412)],
     ChecksumRefused: [("BadDigest", 400), ("XAmzContentSHA256Mismatch", 400), ("XAmzContentChecksumMismatch", 400)],
     WriteConflict: [("ConditionalRequestConflict", 409), ("OperationAborted", 409), ("SomethingNew", 409)],
-    Throttled: [("SlowDown", 503), ("ThrottlingException", 400), ("429", 429), ("SomethingNew", 503)],
+    Throttled: [("SlowDown", 503), ("ThrottlingException", 400), ("429", 429)],
     Unavailable: [
         ("InternalError", 500), ("InternalError", 200), ("RequestTimeout", 400), ("502", 502), ("504", 504),
-        ("SomethingNew", 599), ("", 0),
+        ("503", 503), ("SomethingNew", 503), ("SomethingNew", 599), ("", 0), ("ServiceUnavailable", 503),
+        ("IncompleteBody", 400),
     ],
     InvalidRequest: [
         ("InvalidRequest", 400), ("EntityTooSmall", 400), ("InvalidPart", 400), ("MalformedXML", 400),
-        ("SomethingNew", 418), ("MetadataTooLarge", 400), ("PermanentRedirect", 301),
+        ("SomethingNew", 418), ("MetadataTooLarge", 400), ("PermanentRedirect", 301), ("NotImplemented", 501),
+        ("SomethingNew", 501),
     ],
 }  # fmt: skip
 
@@ -98,6 +101,29 @@ def test_elsewhere_no_such_key_is_no_key() -> None:
     assert type(mapped(_answer("NoSuchKey", 404), RequestContext("HeadObject"))) is NotFound
 
 
+def test_a_head_with_400_is_a_refusal() -> None:
+    """It has no body to say so in; expired credentials are the usual reason, and FAIL would be for ever."""
+    error = mapped(_answer("400", 400), RequestContext("HeadObject", "bucket", "key"))
+    assert type(error) is AccessDenied
+    assert type(mapped(_answer("400", 400), CONTEXT)) is InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "undone"),
+    [
+        ("503", 503, False),
+        ("SomethingNew", 503, False),
+        ("500", 500, False),
+        ("ServiceUnavailable", 503, True),
+        ("SlowDown", 503, True),
+    ],
+)
+def test_only_a_store_s_own_word_says_that_nothing_was_done(code: str, status: int, undone: bool) -> None:
+    """A bare 503 may come from a proxy that had passed the request on."""
+    error = mapped(_answer(code, status), CONTEXT)
+    assert (surely_undone(error), outcome_unknown(error)) == (undone, not undone)
+
+
 def test_a_missing_bucket_is_never_a_lost_upload() -> None:
     """Starting again would not help."""
     assert type(mapped(_answer("NoSuchBucket", 404), RequestContext("UploadPart"))) is NotFound
@@ -115,12 +141,13 @@ def test_an_answer_is_told() -> None:
     [
         ("7", 7.0),
         ("0.5", 0.5),
-        ("86400", 300.0),
+        ("60.5", 60.0),
+        ("86400", 60.0),
         ("-1", None),
         ("0", None),
         ("soon", None),
         ("nan", None),
-        ("inf", 300.0),
+        ("inf", 60.0),
     ],
 )
 def test_retry_after_is_bounded(header: str, seconds: float | None) -> None:

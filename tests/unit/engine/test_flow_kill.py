@@ -9,7 +9,7 @@ import pytest
 
 from orbit_airflow.testing import Fault
 from orbit_airflow.testing.faults import When
-from tests.unit.engine.bench import PART, Bench, Killed
+from tests.unit.engine.bench import PART, Bench, Killed, Refusing
 
 PROFILES: dict[str, dict[str, Any]] = {
     "aws": {"versioned": True},
@@ -168,13 +168,58 @@ def test_an_uploaded_file_is_not_sent_again(tmp_path: Path) -> None:
 
 
 def test_a_token_that_was_never_kept_costs_a_new_start(tmp_path: Path) -> None:
-    """State absent does not mean a wrong object: right bytes all the same."""
-    campaign = _Campaign(tmp_path, 5 * PART, 2, PROFILES["aws"])
+    """A first try has no earlier one to ask for: right bytes, one version, and the old upload left as it is."""
+    campaign = _Campaign(tmp_path, 5 * PART, 1, PROFILES["aws"])
     bench = campaign.bench()
     campaign.die(bench, 4, "after")
     bench.tokens = bench.fresh_tokens()
+    (orphan,) = bench.memory.uploads()
     campaign.run(bench)
     assert bench.stored == campaign.data
+    assert len(bench.memory.versions(bench.ref)) == 1
+    assert bench.memory.uploads() == [orphan]
+    assert bench.sent == 3 * PART + 5 * PART
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("kept", [(), ("intent",)])
+def test_a_token_that_was_never_kept_is_made_up_for_by_the_second_try(
+    tmp_path: Path, name: str, when: When, kept: tuple[str, ...]
+) -> None:
+    """Killed at each request before Complete, with the state lost: the upload is taken over, and nothing is left open.
+
+    With the intent kept, and with nothing kept but the hour since when earlier tries may have begun.
+    """
+    lost = {"intent", "started", "completing", "done"} - set(kept)
+    campaign = _Campaign(tmp_path, 5 * PART, 1, PROFILES[name])
+    for request in range(1, 7):
+        bench = campaign.bench()
+        bench.tokens = tokens = Refusing(*lost)
+        began = bench.time.now
+        assert campaign.die(bench, request, when), request
+        tokens.refused = set()
+        bench.faulty.clear()
+        bench.time.now += 300
+        bench.upload(try_number=2, begun_after=began)
+        campaign.judge(bench, 1, request)
+
+
+@pytest.mark.parametrize("size", [100, 5 * PART])
+@pytest.mark.parametrize("name", PROFILES)
+def test_an_intent_s_object_is_found_although_all_later_states_were_lost(tmp_path: Path, name: str, size: int) -> None:
+    """Killed behind the request that made it visible: its mark is the intent's, and nothing is sent again."""
+    campaign = _Campaign(tmp_path, size, 1, PROFILES[name])
+    bench = campaign.bench()
+    bench.tokens = tokens = Refusing("started", "completing", "done")
+    bench.faulty.add(Fault("put" if size == 100 else "complete", when="after", error=Killed()))
+    with pytest.raises(Killed):
+        bench.upload()
+    tokens.refused = set()
+    bench.faulty.clear()
+    result = bench.upload(try_number=2, begun_after=bench.time.now)
+    assert (result.resumed, result.bytes_sent, bench.sent) == (True, 0, size)
+    campaign.judge(bench, 0, name)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -226,12 +226,16 @@ def test_a_token_that_lies_about_done_is_not_believed(bench: Bench) -> None:
 
 
 def test_resume_false_ignores_and_leaves_what_was(bench: Bench) -> None:
-    """A new upload beside the old one."""
+    """A new upload beside the old one, whose state, parts and right to go on stay as they were."""
     data = _interrupted(bench)
+    kept, old = bench.token, bench.memory.uploads()
     result = bench.upload(resume=False)
     assert bench.stored == data
-    assert not result.resumed
-    assert len(bench.memory.uploads()) == 1
+    assert (result.resumed, result.bytes_sent, result.bytes_saved) == (False, SIZE, 0)
+    assert (bench.token, bench.memory.uploads()) == (kept, old)
+    later = bench.upload()
+    bench.settled(data)
+    assert (later.resumed, later.parts_found, later.bytes_sent) == (True, 3, SIZE - 3 * PART)
 
 
 class _Deaf(DictTokens):

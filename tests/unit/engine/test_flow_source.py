@@ -134,6 +134,7 @@ def test_restarts_are_bounded(bench: Bench) -> None:
 def test_a_change_between_tries(bench: Bench, deed: Deed, choice: str) -> None:
     """Fails, or becomes the new file's upload; never a mixture."""
     bench.write(SIZE)
+    bench.workers = 1
     bench.kill_at(5)
     with pytest.raises(Killed):
         bench.upload()

@@ -14,6 +14,7 @@ from orbit_airflow.engine.errors import (
     ConnectionLost,
     InvalidRequest,
     NotFound,
+    Paused,
     RequestContext,
     Throttled,
     Unavailable,
@@ -23,6 +24,7 @@ from orbit_airflow.engine.errors import (
 from orbit_airflow.engine.resilience.limits import BandwidthLimiter, Permits
 from orbit_airflow.engine.resilience.outcome import outcome_unknown, repeatable, surely_undone
 from orbit_airflow.engine.resilience.policy import RetryPolicy
+from orbit_airflow.engine.runner import Cancellation
 from tests.unit.engine.bench import FakeTime
 
 STEADY = RetryPolicy(max_attempts=5, initial_delay=0.1, max_delay=5.0, jitter_factor=0.0)
@@ -168,7 +170,9 @@ def test_a_stop_in_the_wait_ends_the_loop() -> None:
 
 
 _UNSENT = ConnectionLost("x", RequestContext(sent=False))
-_503 = Unavailable("x", RequestContext(status=503))
+_BARE_503 = Unavailable("x", RequestContext(status=503, code="503"))
+_OWN_503 = Unavailable("x", RequestContext(status=503, code="ServiceUnavailable"))
+_SLOW_DOWN = Throttled("x", RequestContext(status=503, code="SlowDown"))
 _500 = Unavailable("x", RequestContext(status=500))
 
 
@@ -178,7 +182,9 @@ _500 = Unavailable("x", RequestContext(status=500))
         (LOST, True, False, True),
         (_UNSENT, True, True, False),
         (_500, True, False, True),
-        (_503, True, True, False),
+        (_BARE_503, True, False, True),
+        (_OWN_503, True, True, False),
+        (_SLOW_DOWN, True, True, False),
         (Throttled("x"), True, True, False),
         (WriteConflict("x"), True, True, False),
         (ChecksumRefused("x"), False, False, False),
@@ -233,13 +239,17 @@ def test_no_rate_is_refused(rate: int) -> None:
         BandwidthLimiter(rate)
 
 
+def _go_on() -> None:
+    """No stop order."""
+
+
 def test_permits_come_back_on_every_way_out() -> None:
     """Also with an exception."""
     permits = Permits(1)
     for _ in range(3):
-        with pytest.raises(ValueError, match="x"), permits:
+        with pytest.raises(ValueError, match="x"), permits.one(_go_on):
             raise ValueError("x")
-    with permits:
+    with permits.one(_go_on):
         pass
 
 
@@ -251,7 +261,7 @@ def test_no_more_than_the_permits_at_once() -> None:
     def work() -> None:
         gate.wait()
         for _ in range(50):
-            with permits:
+            with permits.one(_go_on):
                 with lock:
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
@@ -264,3 +274,27 @@ def test_no_more_than_the_permits_at_once() -> None:
     for thread in threads:
         thread.join()
     assert most[0] <= 2
+
+
+def test_a_stop_order_ends_the_wait_for_a_permit() -> None:
+    """The one who holds it may take minutes."""
+    permits, waits = Permits(1), [0]
+
+    def check() -> None:
+        waits[0] += 1
+        if waits[0] == 2:
+            raise Paused("stop")
+
+    with permits.one(_go_on), pytest.raises(Paused), permits.one(check):
+        raise AssertionError("there is only one permit")
+    with permits.one(_go_on):
+        pass
+
+
+def test_a_stop_order_ends_the_wait_for_bandwidth() -> None:
+    """The transfer's own sleep is used, and what it raises comes out."""
+    limiter, cancel = BandwidthLimiter(1000), Cancellation()
+    limiter.take(100_000, lambda _: None)
+    cancel.cancel("stop")
+    with pytest.raises(Paused):
+        limiter.take(100, cancel.sleep)

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbit_airflow.engine.errors import Disposition
-from orbit_airflow.engine.model import GIB, Checksum, ChecksumType, CreatedUpload, Integrity, ObjectRef
+from orbit_airflow.engine.model import (
+    GIB,
+    Checksum,
+    ChecksumType,
+    CreatedUpload,
+    Integrity,
+    ObjectAttributes,
+    ObjectRef,
+)
 from orbit_airflow.engine.proof import LocalProof
 from orbit_airflow.engine.source import SourceIdentity
-from orbit_airflow.engine.token import Outcome, Phase, TokenRejected, UploadToken, state_key, target_hash
+from orbit_airflow.engine.token import (
+    Outcome,
+    Phase,
+    TokenRejected,
+    UploadToken,
+    attributes_hash,
+    state_key,
+    target_hash,
+)
 
 REF = ObjectRef("secret-bucket", "folder/secret-key")
 PATH = "/data/secret-path.bin"
@@ -50,6 +67,8 @@ _tokens = st.builds(
     source=_sources,
     checksum_algorithm=st.sampled_from([None, "CRC32"]),
     checksum_type=st.none() | st.sampled_from(ChecksumType),
+    attributes=st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    created_at=st.none() | _whole,
     sweep=st.booleans(),
     local=st.none() | _locals,
     outcome=_outcomes,
@@ -60,7 +79,8 @@ def _full() -> UploadToken:
     """A token with every field filled as after the largest upload to AWS."""
     source = SourceIdentity(48 * 1024**4, 1_800_000_000_123_456_789, 1_800_000_000_123_456_789, 2**40, 2**20)
     token = UploadToken.intent(TARGET, source, 1_800_000_000.5, 7)
-    token = token.started(CreatedUpload("u" * 128, "CRC32", ChecksumType.FULL_OBJECT), 5 * GIB)
+    token = token.started(CreatedUpload("u" * 128, "CRC32", ChecksumType.FULL_OBJECT), 5 * GIB, 1_800_000_002.5)
+    token = replace(token, attributes=attributes_hash(ObjectAttributes(storage_class="GLACIER")))
     token = token.completing(LocalProof(source.size, 2**32 - 1, "AAAAAA==-10000", None, md5_binding=False))
     checksum = Checksum("CRC32", "y/Q5Jg==")
     etag = "0" * 32 + "-10000"
