@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from orbit_airflow.engine.errors import AccessDenied, IntegrityError, InvalidRequest, NotFound, TargetExists
+from orbit_airflow.engine.errors import (
+    AccessDenied,
+    ClockSkewed,
+    CredentialsExpired,
+    IntegrityError,
+    InvalidRequest,
+    NotFound,
+    TargetExists,
+)
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectInfo, ObjectRef
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
@@ -67,6 +75,8 @@ class UploadJob:
             if exc.context.code == "NoSuchBucket":
                 raise
             return None
+        except (CredentialsExpired, ClockSkewed):
+            raise
         except AccessDenied:
             self.notice("these credentials may not look at the object (HEAD: 403); going on without")
             return None

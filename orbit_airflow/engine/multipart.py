@@ -15,6 +15,7 @@ from orbit_airflow.engine.errors import (
     SourceChanged,
     StoreError,
     UploadGone,
+    WrongEndpoint,
 )
 from orbit_airflow.engine.events import Meter, TransferStarted
 from orbit_airflow.engine.fence import verify_unchanged
@@ -96,8 +97,8 @@ class MultipartUpload:
         for attempt in range(1, policy.max_attempts + 1):
             try:
                 return job.store.create(job.ref, job.marked(token), checksums=checksums)
-            except InvalidRequest:
-                if not checksums:
+            except InvalidRequest as exc:
+                if not checksums or isinstance(exc, WrongEndpoint):
                     raise
                 job.notice("the store refuses an upload with checksums; trying without")
                 checksums = False

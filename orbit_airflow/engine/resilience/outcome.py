@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from orbit_airflow.engine.errors import (
     ChecksumRefused,
+    CircuitOpen,
+    ClockSkewed,
     ConnectionLost,
+    CredentialsExpired,
     Network,
     StoreError,
     Throttled,
     UploadGone,
     WriteConflict,
 )
+from orbit_airflow.engine.resilience.breaker import Verdict, verdict_on
 
 
 def repeatable(error: BaseException) -> bool:
     """For idempotent requests: anything that may pass by itself.
 
-    Not an upload that is gone (it will not come back), nor refused bytes (the caller reads them again first).
+    Not an upload that is gone (it will not come back), nor refused bytes (the caller reads them again first), nor what
+    an open breaker or a wrong clock refuse, who will do so again in a second.
     """
-    if isinstance(error, UploadGone | ChecksumRefused):
+    if isinstance(error, UploadGone | ChecksumRefused | CircuitOpen | ClockSkewed):
         return False
     return isinstance(error, StoreError) and error.is_retryable
 
 
 def surely_undone(error: BaseException) -> bool:
     """For requests that must not be done twice unknowingly: only what the store certainly did not do."""
-    if isinstance(error, ConnectionLost):
+    if isinstance(error, ConnectionLost | CircuitOpen):
         return not error.context.sent
-    return isinstance(error, Throttled | WriteConflict) or (
+    return isinstance(error, Throttled | WriteConflict | CredentialsExpired) or (
         isinstance(error, StoreError) and error.context.status == 503
     )
 
@@ -35,3 +40,18 @@ def surely_undone(error: BaseException) -> bool:
 def outcome_unknown(error: BaseException) -> bool:
     """True when the store may have done what was asked, although no proper answer came."""
     return isinstance(error, Network) and not surely_undone(error)
+
+
+def outage(error: BaseException, *, idempotent: bool) -> bool:
+    """True when waiting for the store is what helps, and sending the request again then does no harm.
+
+    The store is not well, or throttles without end, or an open breaker would not even ask it.
+    """
+    if not isinstance(error, Network | Throttled | CircuitOpen):
+        return False
+    return idempotent or surely_undone(error)
+
+
+def proves_well(error: BaseException | None) -> bool:
+    """True for every answer that a store gives only when it is well: a success, and a 4xx of its own."""
+    return verdict_on(error) is Verdict.WELL
