@@ -18,12 +18,13 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from orbit_airflow.engine.errors import Network, OrbitError, StoreError, Throttled
+from orbit_airflow.engine.errors import CircuitOpen, Network, OrbitError, StoreError, Throttled, printable
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import (
     CreatedUpload,
@@ -119,7 +120,7 @@ class PatientStore:
         while True:
             turn, number = out.turn(since)
             if turn is Turn.LOST and error is not None:
-                raise error.with_note(out.told()) from error
+                raise out.verdict(error) from error
             try:
                 answer = self._ask(ref, call, error) if turn is Turn.OURS else call(self._inner)
             except _StillOut:
@@ -128,7 +129,8 @@ class PatientStore:
                 if not outage(exc, idempotent=idempotent):
                     out.learn(exc, number)
                     raise
-                error, since = exc, out.fails() if since is None else since
+                failed_at = out.fails(exc)
+                error, since = exc, failed_at if since is None else since
                 continue
             out.over(number)
             return answer
@@ -141,13 +143,9 @@ class PatientStore:
                 self._probe(ref)
             except StoreError as exc:
                 if not proves_well(exc):
-                    self._outage.fails()
+                    self._outage.fails(exc)
                     raise _StillOut from exc
-            try:
-                return call(self._once)
-            except StoreError:
-                self._outage.fails()
-                raise
+            return call(self._once)
         finally:
             self._outage.end_turn()
 
@@ -177,8 +175,10 @@ class Outage:
         self._ended = -SAME_STORY
         self._number = 0
         self._asking = False
+        self._queue: deque[object] = deque()
         self._announced = False
         self._lost = 0
+        self._cause: StoreError | None = None
 
     def turn(self, since: float | None) -> tuple[Turn, int]:
         """Wait until something may be done, and say what; with the number of the present outage, for ``over``.
@@ -186,19 +186,29 @@ class Outage:
         ``since`` is the request's own first failure: its patience does not begin anew with another outage. Raises
         Paused on a stop order.
         """
+        ticket = object()
         with self._changed:
-            while True:
-                if self._began is None:
-                    return Turn.FREE, self._number
-                began = self._began if since is None else min(since, self._began)
-                if self._clock() - began >= self._patience.seconds:
-                    return Turn.LOST, self._number
-                if not self._asking:
-                    self._asking = True
-                    return Turn.OURS, self._number
-                # Real time: the one who asks is the one who waits on the clock.
-                self._changed.wait(LOOK_SECONDS)
-                self._cancel.check()
+            # In the order of coming: a request that always fails must not take every turn.
+            self._queue.append(ticket)
+            try:
+                while (turn := self._turn_of(ticket, since)) is None:
+                    # Real time: the one who asks is the one who waits on the clock.
+                    self._changed.wait(LOOK_SECONDS)
+                    self._cancel.check()
+            finally:
+                self._queue.remove(ticket)
+            return turn, self._number
+
+    def _turn_of(self, ticket: object, since: float | None) -> Turn | None:
+        if self._began is None:
+            return Turn.FREE
+        began = self._began if since is None else min(since, self._began)
+        if self._clock() - began >= self._patience.seconds:
+            return Turn.LOST
+        if self._asking or self._queue[0] is not ticket:
+            return None
+        self._asking = True
+        return Turn.OURS
 
     def end_turn(self) -> None:
         """The next one may ask."""
@@ -206,17 +216,18 @@ class Outage:
             self._asking = False
             self._changed.notify_all()
 
-    def fails(self) -> float:
+    def fails(self, error: StoreError) -> float:
         """The store is out; the time of this is returned. The first to notice tells the reader of the log."""
         with self._changed:
             now = self._clock()
             self._begin(now)
+            self._cause = self._cause if isinstance(error, CircuitOpen) else error
             told, self._announced = self._announced, self._announced or self._worth_telling(now)
             tell = self._announced and not told
         if tell:
-            seconds = self._patience.seconds
+            why, seconds = printable(error.message, 200), self._patience.seconds
             self._reporter(
-                Notice(f"the store does not answer properly; waiting for it for up to {seconds:.0f} s", warning=True)
+                Notice(f"the store is not well ({why}); waiting for it for up to {seconds:.0f} s", warning=True)
             )
         return now
 
@@ -254,14 +265,16 @@ class Outage:
         asked = error.context.retry_after if isinstance(error, Throttled) else None
         self._cancel.sleep(min(max(share, asked or 0.0), max(0.0, self._patience.seconds - lasted)))
 
-    def told(self) -> str:
-        """The note for the error of a request that waited in vain."""
+    def verdict(self, error: StoreError) -> OrbitError:
+        """The error of a request that waited in vain: its own, or what opened the breaker that refused it."""
         with self._changed:
-            return f"Waited {self._lasted():.0f} s for the store (outage_patience)."
+            cause = self._cause if isinstance(error, CircuitOpen) and self._cause is not None else error
+            return cause.with_note(f"Waited {self._lasted():.0f} s for the store (outage_patience).")
 
     def _begin(self, now: float) -> None:
         if self._began is None:
             self._began = now
+            self._cause = None
             self._number += 1
 
     def _lasted(self) -> float:
