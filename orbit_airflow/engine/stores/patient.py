@@ -263,7 +263,7 @@ class Outage:
         share = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, lasted * SHARE))
         share *= 1 + JITTER * (2 * self._patience.rng.random() - 1)
         asked = error.context.retry_after if isinstance(error, Throttled) else None
-        self._cancel.sleep(min(max(share, asked or 0.0), max(0.0, self._patience.seconds - lasted)))
+        self._cancel.sleep(min(max(share, asked or 0.0), max(0.1, self._patience.seconds - lasted)))
 
     def verdict(self, error: StoreError) -> OrbitError:
         """The error of a request that waited in vain: its own, or what opened the breaker that refused it."""
