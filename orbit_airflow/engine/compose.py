@@ -36,9 +36,11 @@ def open_engine(config: EngineConfig | None = None, *, client: S3Client | None =
     """
     from orbit_airflow.engine.stores.client import make_client, prepare_client
     from orbit_airflow.engine.stores.s3 import S3Store
+    from orbit_airflow.engine.stores.skew import correct_clock
 
     settings = config or EngineConfig()
     prepared = prepare_client(client if client is not None else make_client(settings), settings)
+    correct_clock(prepared)
     return engine_over(S3Store(prepared, settings), settings, endpoint=prepared.meta.endpoint_url)
 
 

@@ -186,7 +186,7 @@ class CredentialsExpired(AccessDenied):
 
 
 class ClockSkewed(AccessDenied):
-    """The request's time stamp is too far from the store's clock. Another worker, or a corrected clock, helps."""
+    """The request's time stamp is too far from the store's clock. A corrected one, or another worker, helps."""
 
     disposition = Disposition.RETRY
 

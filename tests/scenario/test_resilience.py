@@ -209,6 +209,24 @@ def test_a_refusal_has_its_class_and_its_advice(
     assert "not well" not in stage.notices()
 
 
+@pytest.mark.parametrize("offset", [20 * 60, -3 * 3600, 400 * 86400])
+@pytest.mark.parametrize("size", [10, 3 * PART])
+def test_a_wrong_clock_is_corrected_once(stage: Stage, offset: int, size: int) -> None:
+    """The store's Date corrects the signatures: one refusal, then a success, and no refusal for the next transfer."""
+    stage.path.write_bytes(stage.path.read_bytes()[:size])
+    engine = stage.engine(parallel_operations=1, settle_seconds=0.1)
+    stage.server.clock_offset = offset
+    try:
+        result = engine.upload(stage.path, stage.ref, tokens=stage.tokens, reporter=stage.events.append)
+        assert result.integrity is Integrity.FULL_CRC
+        refused = [record for record in stage.server.records() if record.status == 403]
+        assert len(refused) == 1
+        engine.upload(stage.path, stage.ref)
+        assert [record for record in stage.server.records() if record.status == 403] == refused
+    finally:
+        stage.server.clock_offset = 0
+
+
 def test_a_redirect_says_where_it_wanted_to_lead(stage: Stage) -> None:
     """And is not followed."""
     stage.server.inject(Fault(operation="UploadPart", action="redirect", location="http://127.0.0.1:9/x", times=None))

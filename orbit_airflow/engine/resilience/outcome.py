@@ -21,9 +21,9 @@ def repeatable(error: BaseException) -> bool:
     """For idempotent requests: anything that may pass by itself.
 
     Not an upload that is gone (it will not come back), nor refused bytes (the caller reads them again first), nor what
-    an open breaker or a wrong clock refuse, who will do so again in a second.
+    an open breaker refuses, which will do so again in a second. A refused time stamp is corrected meanwhile.
     """
-    if isinstance(error, UploadGone | ChecksumRefused | CircuitOpen | ClockSkewed):
+    if isinstance(error, UploadGone | ChecksumRefused | CircuitOpen):
         return False
     return isinstance(error, StoreError) and error.is_retryable
 
@@ -32,7 +32,7 @@ def surely_undone(error: BaseException) -> bool:
     """For requests that must not be done twice unknowingly: only what the store certainly did not do."""
     if isinstance(error, ConnectionLost | CircuitOpen):
         return not error.context.sent
-    return isinstance(error, Throttled | WriteConflict | CredentialsExpired) or (
+    return isinstance(error, Throttled | WriteConflict | CredentialsExpired | ClockSkewed) or (
         isinstance(error, StoreError) and error.context.status == 503
     )
 

@@ -262,7 +262,7 @@ def test_each_repetition_is_announced_with_its_reason() -> None:
     ("error", "repeat", "undone", "waits", "waits_if_idempotent"),
     [
         (CircuitOpen.after(5.0), False, True, True, True),
-        (ClockSkewed("x"), False, False, False, False),
+        (ClockSkewed("x"), True, True, False, False),
         (CredentialsExpired("x"), True, True, False, False),
         (Throttled("x"), True, True, True, True),
         (LOST, True, False, False, True),
