@@ -76,6 +76,16 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "10",
                         "default": None,
                     },
+                    "outage_patience": {
+                        "description": (
+                            "Seconds that a transfer waits for a store that is not well, once a request's attempts are "
+                            "spent, before the try fails. 0 fails at once."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "1800",
+                        "default": None,
+                    },
                     "max_bandwidth": {
                         "description": "Bytes per second that all transfers of one engine may send together.",
                         "version_added": "0.1.0",

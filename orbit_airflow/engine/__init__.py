@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from orbit_airflow.engine.facade import TransferEngine
     from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
     from orbit_airflow.engine.options import Credentials, EngineConfig, UploadOptions
-    from orbit_airflow.engine.resilience.policy import RetryPolicy
+    from orbit_airflow.engine.resilience.breaker import CircuitBreaker, CircuitBreakerConfig
+    from orbit_airflow.engine.resilience.policy import BackoffStrategy, RetryPolicy, with_retry
     from orbit_airflow.engine.runner import Cancellation
     from orbit_airflow.engine.token import FileTokenStore, ResumeState
 
 _HOMES = {
+    "BackoffStrategy": "resilience.policy",
     "Cancellation": "runner",
+    "CircuitBreaker": "resilience.breaker",
+    "CircuitBreakerConfig": "resilience.breaker",
     "Credentials": "options",
     "EngineConfig": "options",
     "FileTokenStore": "token",
@@ -31,10 +35,14 @@ _HOMES = {
     "UploadResult": "model",
     "engine_over": "compose",
     "open_engine": "compose",
+    "with_retry": "resilience.policy",
 }
 
 __all__ = [
+    "BackoffStrategy",
     "Cancellation",
+    "CircuitBreaker",
+    "CircuitBreakerConfig",
     "Credentials",
     "EngineConfig",
     "FileTokenStore",
@@ -49,6 +57,7 @@ __all__ = [
     "UploadResult",
     "engine_over",
     "open_engine",
+    "with_retry",
 ]
 
 

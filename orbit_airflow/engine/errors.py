@@ -11,21 +11,31 @@
      ├ Paused                   stopped on request; the parts are kept   RESUME
      ├ RestartsExhausted        the upload vanished again and again      RETRY
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
-     └ StoreError               one request failed
+     └ StoreError               one request failed                       FAIL
         ├ NotFound              no such key, bucket or version           FAIL
         ├ UploadGone            no such multipart upload                 RETRY
         ├ AccessDenied          refused; also a key that may not be listed FAIL
+        │  ├ CredentialsExpired the session ran out; a new one helps     RETRY
+        │  ├ ClockSkewed        this clock and the store's differ        RETRY
+        │  └ KmsDenied          the encryption key may not be used       FAIL
+        ├ ObjectArchived        it must be restored before it is read    FAIL
         ├ PreconditionFailed    If-Match or If-None-Match said no        FAIL
         ├ InvalidRequest        the store refused the request as such    FAIL
+        │  ├ WrongEndpoint      the bucket is elsewhere; not followed    FAIL
+        │  └ Unsupported        this store does not know the operation   FAIL
+        ├ StoreFull             a quota or the store's disks are full    FAIL
         ├ ChecksumRefused       the store got other bytes than we hashed RETRY
         ├ WriteConflict         a conditional write met another one      RETRY
         ├ Throttled             slow down                                RETRY
-        └ Network               (the guide's name)
+        ├ CircuitOpen           too many failures: the store is not asked RESUME
+        └ Network               (the guide's name)                       RETRY
            ├ Unavailable        5xx, or an answer that means nothing     RETRY
            └ ConnectionLost     no answer, or a broken one               RETRY
 
 ``disposition``: FAIL = trying again cannot help; RETRY = the same request may work later; RESUME = a new try continues.
-Every class pickles. Messages name bucket, key, operation and request id, and never a secret.
+There is no "retries exhausted": the last error itself is raised, so that ``except Throttled`` keeps its meaning, and
+its notes say how often and how long it was tried. Every class pickles. Messages name bucket, key, operation and request
+id, say what to do next, and never hold a secret.
 """
 
 from __future__ import annotations
@@ -149,11 +159,21 @@ class StateUnavailable(OrbitError):
 
 
 class StoreError(OrbitError):
-    """One request to the store failed."""
+    """One request to the store failed. ``bucket`` and ``key`` are those of the request."""
+
+    @property
+    def bucket(self) -> str | None:
+        """The bucket that was asked for."""
+        return self.context.bucket
+
+    @property
+    def key(self) -> str | None:
+        """The key that was asked for; None for a request about the bucket."""
+        return self.context.key
 
 
 class NotFound(StoreError):
-    """The key, version or bucket does not exist."""
+    """The key, version or bucket does not exist; ``context.code`` NoSuchBucket means the bucket."""
 
 
 class UploadGone(StoreError):
@@ -166,12 +186,46 @@ class AccessDenied(StoreError):
     """The store refused the credentials or the permission."""
 
 
+class CredentialsExpired(AccessDenied):
+    """The session's credentials ran out. A fresh session is not refused; whatever was uploaded is kept."""
+
+    disposition = Disposition.RETRY
+
+
+class ClockSkewed(AccessDenied):
+    """The request's time stamp is too far from the store's clock. A corrected one, or another worker, helps."""
+
+    disposition = Disposition.RETRY
+
+
+class KmsDenied(AccessDenied):
+    """The key that encrypts the object may not be used, is disabled, or is not there; the message names the action."""
+
+
+class ObjectArchived(StoreError):
+    """The object lies in an archive tier: restore it first. Also the answer while a restore is under way."""
+
+
 class PreconditionFailed(StoreError):
-    """If-Match or If-None-Match did not hold."""
+    """If-Match or If-None-Match did not hold (412), or the object is the one that the caller has already (304)."""
 
 
 class InvalidRequest(StoreError):
     """The store refused the request as malformed or not allowed."""
+
+
+class WrongEndpoint(InvalidRequest):
+    """The bucket lives in another region or at another endpoint. No redirect is followed: a request that was signed for
+    one host does not travel to another one.
+    """
+
+
+class Unsupported(InvalidRequest):
+    """The store does not implement what was asked of it (501)."""
+
+
+class StoreFull(StoreError):
+    """A quota is used up, or the store has no room."""
 
 
 class ChecksumRefused(StoreError):
@@ -190,6 +244,18 @@ class Throttled(StoreError):
     """The store asks for fewer requests; ``context.retry_after`` is its own delay in seconds, when it named one."""
 
     disposition = Disposition.RETRY
+
+
+class CircuitOpen(StoreError):
+    """The store failed so often in a row that it is left alone for ``context.retry_after`` seconds. Nothing sent."""
+
+    disposition = Disposition.RESUME
+
+    @classmethod
+    def after(cls, seconds: float) -> CircuitOpen:
+        """The refusal of a circuit breaker that lets requests through again in so many seconds."""
+        message = f"the store failed again and again; the circuit breaker lets it be asked again in {seconds:.0f} s"
+        return cls(message, RequestContext(retry_after=seconds, sent=False))
 
 
 class Network(StoreError):

@@ -10,6 +10,8 @@ from enum import Enum
 
 from orbit_airflow.engine.errors import (
     AccessDenied,
+    ClockSkewed,
+    CredentialsExpired,
     IntegrityError,
     InvalidRequest,
     NotFound,
@@ -85,9 +87,11 @@ class UploadJob:
             if exc.context.code == "NoSuchBucket":
                 raise
             return Unseen.ABSENT
-        except AccessDenied as exc:
+        except (CredentialsExpired, ClockSkewed) as exc:
             if version_id is not None and exc.context.code == "400":
                 return self.look()
+            raise
+        except AccessDenied as exc:
             if not exc.context.sent or exc.context.code not in _BARE_DENIALS:
                 raise
             return Unseen.HIDDEN

@@ -17,6 +17,7 @@ from orbit_airflow.engine.errors import (
     StoreError,
     TargetExists,
     UploadGone,
+    WrongEndpoint,
 )
 from orbit_airflow.engine.events import Meter, TransferStarted
 from orbit_airflow.engine.fence import verify_unchanged
@@ -115,7 +116,7 @@ class MultipartUpload:
             try:
                 return job.store.create(job.ref, job.marked(token), checksums=checksums)
             except InvalidRequest as exc:
-                if not checksums or not refuses_checksums(exc):
+                if not checksums or isinstance(exc, WrongEndpoint) or not refuses_checksums(exc):
                     raise
                 job.notice("the store refuses an upload with checksums; trying without")
                 checksums = False

@@ -36,7 +36,8 @@ class EngineConfig:
     connect, ``stall_timeout`` the time without a single byte in either direction, ``timeout_seconds`` the wait for the
     answer to a Complete. ``settle_seconds``: how long the object of a Complete whose answer was lost is looked for,
     when its upload is gone, before the upload starts again. ``max_bandwidth``: bytes per second of all its transfers.
-    ``parallel_operations``: worker threads, and connections, per transfer.
+    ``parallel_operations``: worker threads, and connections, per transfer. ``outage_patience``: how long a transfer
+    waits for a store that is not well, once a request's attempts are spent, before it fails; 0 fails at once.
     """
 
     bucket: str | None = None
@@ -51,6 +52,7 @@ class EngineConfig:
     connect_timeout: float = 5.0
     stall_timeout: float = 30.0
     settle_seconds: float = 60.0
+    outage_patience: float = 600.0
     max_retries: int | None = 3
     retry: RetryPolicy = field(default_factory=RetryPolicy.network)
     verify_checksums: bool = True
@@ -66,6 +68,9 @@ class EngineConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
                 raise ConfigError(f"{name} is a number of seconds above 0 and at most a day, got {value!r}")
+        patience = self.outage_patience
+        if isinstance(patience, bool) or not isinstance(patience, (int, float)) or not 0 <= patience <= 86_400:
+            raise ConfigError(f"outage_patience is a number of seconds from 0 (off) to a day, got {patience!r}")
         if not isinstance(self.retry, RetryPolicy):
             raise ConfigError(f"retry is 'fast', 'slow', 'network' or a RetryPolicy, got {self.retry!r}")
         if not isinstance(self.verify_checksums, bool):
@@ -102,7 +107,7 @@ class EngineConfig:
 
 NOT_TUNING = frozenset({"bucket", "region", "endpoint", "credentials", "verify", "force_path_style", "limits"})
 _WHOLE = frozenset({"chunk_size", "parallel_operations", "max_retries", "max_bandwidth"})
-_SECONDS = frozenset({"timeout_seconds", "connect_timeout", "stall_timeout", "settle_seconds"})
+_SECONDS = frozenset({"timeout_seconds", "connect_timeout", "stall_timeout", "settle_seconds", "outage_patience"})
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 

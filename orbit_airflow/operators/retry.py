@@ -30,7 +30,7 @@ class OrbitRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         reason = printable(f"{type(exception).__name__}: {exception.message}", 400)
         if exception.disposition is Disposition.RESUME:
-            return RetryDecision.retry(reason=f"{reason} (the next try continues)")
+            return RetryDecision.retry(delay=_asked_delay(exception), reason=f"{reason} (the next try continues)")
         if exception.disposition is Disposition.RETRY or _may_be_over(exception):
             return RetryDecision.retry(delay=_asked_delay(exception), reason=reason)
         return RetryDecision.fail(reason=f"{reason} (trying again cannot help)")

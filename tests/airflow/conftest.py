@@ -68,7 +68,7 @@ def connection_extra(server: ModelServer, **orbit: Any) -> dict[str, Any]:
         "endpoint_url": server.endpoint_url,
         "region_name": server.region,
         "config_kwargs": {"s3": {"addressing_style": "path"}},
-        "service_config": {"s3": {"orbit": {"retry": "fast", **orbit}}},
+        "service_config": {"s3": {"orbit": {"retry": "fast", "outage_patience": 0, **orbit}}},
     }
 
 

@@ -14,7 +14,10 @@ from botocore.loaders import Loader
 
 from orbit_airflow.engine.errors import (
     AccessDenied,
+    CircuitOpen,
     ConfigError,
+    CredentialsExpired,
+    KmsDenied,
     NotFound,
     OrbitError,
     Paused,
@@ -210,6 +213,9 @@ def test_a_dag_file_that_imports_the_operator_does_not_import_boto3() -> None:
         (Paused("stopped"), "retry", None),
         (Unavailable("500"), "retry", None),
         (Throttled("slow down", RequestContext(retry_after=30.0)), "retry", timedelta(seconds=30)),
+        (CredentialsExpired("old", RequestContext(code="ExpiredToken")), "retry", None),
+        (KmsDenied("no key"), "fail", None),
+        (CircuitOpen.after(42.0), "retry", timedelta(seconds=42)),
         (ValueError("not ours"), "default", None),
     ],
 )

@@ -166,7 +166,9 @@ def test_nobody_there_is_a_lost_connection(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"bytes")
     keys = Credentials(access_key="a", secret_key="b")
-    config = EngineConfig(endpoint="http://127.0.0.1:9", region="us-east-1", credentials=keys, max_retries=0)
+    config = EngineConfig(
+        endpoint="http://127.0.0.1:9", region="us-east-1", credentials=keys, max_retries=0, outage_patience=0
+    )
     with pytest.raises(ConnectionLost) as caught:
         open_engine(config).upload(path, ObjectRef("bucket", "key"))
     assert caught.value.context.sent is False

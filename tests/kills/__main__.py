@@ -102,6 +102,7 @@ def _workplace(workers: int, shape: Shape, server: ModelProcess, directory: Path
         chunk_size=shape.part_size,
         parallel_operations=workers,
         settle_seconds=10.0,
+        outage_patience=0,
         limits=StoreLimits(min_part_size=shape.part_size),
     )
     return Workplace(make_client(config), make_client(config), config, server, directory)

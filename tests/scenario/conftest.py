@@ -53,7 +53,9 @@ class Stage:
             "stall_timeout": 1.0,
             "timeout_seconds": 2.0,
             "settle_seconds": 1.0,
-            "retry": RetryPolicy(initial_delay=0.01, max_delay=0.05),
+            # No breaker, no patience: most faults here last for ever, and the next test has the same endpoint.
+            "retry": RetryPolicy(initial_delay=0.01, max_delay=0.05, use_circuit_breaker=False),
+            "outage_patience": 0,
             "limits": StoreLimits(min_part_size=PART),
         }
         return open_engine(EngineConfig(**{**chosen, **settings}))  # type: ignore[arg-type]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from orbit_airflow.engine.errors import (
     ChecksumRefused,
+    CircuitOpen,
+    ClockSkewed,
     ConnectionLost,
+    CredentialsExpired,
     Network,
     StoreError,
     Throttled,
     UploadGone,
     WriteConflict,
 )
+from orbit_airflow.engine.resilience.breaker import Verdict, verdict_on
 
 
 def repeatable(error: BaseException) -> bool:
     """For idempotent requests: anything that may pass by itself.
 
-    Not an upload that is gone (it will not come back), nor refused bytes (the caller reads them again first).
+    Not an upload that is gone (it will not come back), nor refused bytes (the caller reads them again first), nor what
+    an open breaker refuses, which will do so again in a second. A refused time stamp is corrected meanwhile.
     """
-    if isinstance(error, UploadGone | ChecksumRefused):
+    if isinstance(error, UploadGone | ChecksumRefused | CircuitOpen):
         return False
     return isinstance(error, StoreError) and error.is_retryable
 
@@ -29,9 +34,9 @@ _NOT_BEGUN = frozenset({"ServiceUnavailable", "SlowDown", "Busy", "ServerBusy"})
 
 def surely_undone(error: BaseException) -> bool:
     """For requests that must not be done twice unknowingly: only what the store certainly did not do."""
-    if isinstance(error, ConnectionLost):
+    if isinstance(error, ConnectionLost | CircuitOpen):
         return not error.context.sent
-    if isinstance(error, Throttled | WriteConflict):
+    if isinstance(error, Throttled | WriteConflict | CredentialsExpired | ClockSkewed):
         return True
     return isinstance(error, StoreError) and error.context.code in _NOT_BEGUN
 
@@ -47,3 +52,18 @@ def refuses_checksums(error: StoreError) -> bool:
         return True
     words = error.message.lower()
     return "checksum" in words or "x-amz-sdk" in words
+
+
+def outage(error: BaseException, *, idempotent: bool) -> bool:
+    """True when waiting for the store is what helps, and sending the request again then does no harm.
+
+    The store is not well, or throttles without end, or an open breaker would not even ask it.
+    """
+    if not isinstance(error, Network | Throttled | CircuitOpen):
+        return False
+    return idempotent or surely_undone(error)
+
+
+def proves_well(error: BaseException | None) -> bool:
+    """True for every answer that a store gives only when it is well: a success, and a 4xx of its own."""
+    return verdict_on(error) is Verdict.WELL

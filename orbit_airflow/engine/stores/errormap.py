@@ -1,60 +1,35 @@
-"""From what botocore raises to what the engine knows: the only place where S3's error codes are read."""
+"""From what botocore raises to what the engine knows: the only place where answers are judged (its data: ``codes``)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 
 from orbit_airflow.engine.errors import (
     AccessDenied,
-    ChecksumRefused,
     ConfigError,
     ConnectionLost,
+    CredentialsExpired,
     InvalidRequest,
+    KmsDenied,
     NotFound,
     OrbitError,
-    PreconditionFailed,
     RequestContext,
     StoreError,
     Throttled,
     Unavailable,
     UploadGone,
-    WriteConflict,
+    WrongEndpoint,
     printable,
 )
+from orbit_airflow.engine.stores.codes import BY_CODE, BY_STATUS, HINTS
 
-_CODES: Mapping[type[StoreError], str] = {
-    NotFound: "NoSuchKey NoSuchBucket NoSuchVersion NotFound 404",
-    UploadGone: "NoSuchUpload",
-    AccessDenied: (
-        "AccessDenied AllAccessDisabled AccountProblem Forbidden 403 InvalidAccessKeyId SignatureDoesNotMatch "
-        "ExpiredToken InvalidToken TokenRefreshRequired InvalidSecurity NotSignedUp RequestTimeTooSkewed "
-        "AuthorizationHeaderMalformed UnauthorizedAccess Unauthorized KMS.DisabledException KMS.NotFoundException"
-    ),
-    PreconditionFailed: "PreconditionFailed 412",
-    ChecksumRefused: "BadDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch InvalidDigest",
-    WriteConflict: "ConditionalRequestConflict OperationAborted",
-    Throttled: (
-        "SlowDown Throttling ThrottlingException RequestLimitExceeded TooManyRequests TooManyRequestsException "
-        "BandwidthLimitExceeded RequestThrottled 429"
-    ),
-    Unavailable: (
-        "InternalError ServiceUnavailable RequestTimeout InternalServerError IncompleteBody Busy ServerBusy "
-        "500 502 503 504 408"
-    ),
-}
-_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
-_BY_STATUS: Mapping[int, type[StoreError]] = {
-    403: AccessDenied,
-    404: NotFound,
-    408: Unavailable,
-    409: WriteConflict,
-    412: PreconditionFailed,
-    429: Throttled,
-    501: InvalidRequest,
-}
+_HEADS = frozenset({"HeadObject", "HeadBucket"})
+# A HEAD has no body to say it in: expired credentials are S3's usual reason for a 400, and a busy store's answer is 503.
+_HEAD_STATUS: Mapping[int, type[StoreError]] = {400: CredentialsExpired, 503: Throttled}
 _UPLOAD_OPERATIONS = frozenset({"UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"})
 _NOT_SENT = (
     boto.EndpointConnectionError,
@@ -108,31 +83,38 @@ def _with(
 def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreError:
     error, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, status = str(error.get("Code", "")), int(meta.get("HTTPStatusCode", 0) or 0)
+    headers: Mapping[str, str] = meta.get("HTTPHeaders", {})
     told = _with(
         context,
         status=status,
         code=printable(code, 64),
         request_id=printable(str(meta.get("RequestId") or error.get("RequestId") or ""), 64) or None,
-        retry_after=_retry_after(meta.get("HTTPHeaders", {})),
+        retry_after=_retry_after(headers),
     )
-    kind = kind_of(code, status, context.operation)
     message = printable(str(error.get("Message", "") or "no message"), 400)
-    hint = _HINTS.get(code) or (_HIDDEN_HINT if kind is AccessDenied and code in ("403", "Forbidden") else "")
+    kind = kind_of(code, status, context.operation)
+    if kind is AccessDenied and "kms:" in message.lower():
+        kind = KmsDenied
+    if kind is InvalidRequest and status == 405 and headers.get("x-amz-delete-marker") == "true":
+        kind = NotFound
+    hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told)
     return kind(f"{message}{f' ({hint})' if hint else ''}", told)
 
 
 def kind_of(code: str, status: int, operation: str | None) -> type[StoreError]:
-    """The class for an answer: by code, then by status; unknown 4xx are final, unknown 5xx are not."""
-    if operation in _UPLOAD_OPERATIONS and code in ("NoSuchKey", "404", "NotFound"):
+    """The class for an answer: by code, then by status; unknown 4xx are final, unknown 5xx are not.
+
+    A HEAD has no body: botocore makes its status the code, and the status decides.
+    """
+    status = int(code) if code.isdecimal() and len(code) == 3 else status
+    kind = BY_CODE.get(code) or BY_STATUS.get(status)
+    if operation in _UPLOAD_OPERATIONS and code in ("NoSuchKey", "NoSuchVersion", "NotFound", "404"):
         # Ceph says NoSuchKey for a multipart upload that is not there.
         return UploadGone
-    if operation == "HeadObject" and code == "400":
-        # A HEAD has no body to say it in; expired credentials are S3's usual reason for a 400 here.
-        return AccessDenied
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
+    if kind is None and operation in _HEADS and status in _HEAD_STATUS:
+        return _HEAD_STATUS[status]
+    if kind is not None:
+        return kind
     return Unavailable if status >= 500 or status < 300 else InvalidRequest
 
 
@@ -145,12 +127,41 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 _HIDDEN_HINT = "without s3:ListBucket a missing key answers 403 as well"
-_HINTS = {
-    "RequestTimeTooSkewed": "the clocks of this worker and of the store differ too much",
-    "ExpiredToken": "the session's credentials ran out; the upload is kept",
-    "InvalidAccessKeyId": "the store does not know this access key; check the connection's login and endpoint",
-    "SignatureDoesNotMatch": "the secret key or the endpoint of the connection is wrong",
-    "NoSuchBucket": "the bucket does not exist at this endpoint",
-    "PermanentRedirect": "the bucket lives in another region; set region_name on the connection",
-    "AuthorizationHeaderMalformed": "the region is wrong; set region_name on the connection",
-}
+_KMS_WRITE = "the identity needs kms:GenerateDataKey on the bucket's or object's KMS key"
+_KMS_READ = "the identity needs kms:Decrypt on the KMS key: parts, Complete and reads use it"
+_KMS_READERS = frozenset({"UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "GetObject", "HeadObject"})
+_CHECKSUM_HINT = (
+    "if these credentials work otherwise, the store may refuse checksum headers this way (R2 did): "
+    "try verify_checksums=False"
+)
+_CHECKSUM_SENDERS = frozenset({"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"})
+_BLIND_HEAD = "a HEAD says no more: expired credentials, a wrong customer key or a malformed request"
+_READERS = frozenset({"HeadObject", "GetObject", "HeadBucket", "CopyObject", "GetObjectAttributes"})
+
+
+def _hint(kind: type[StoreError], code: str, context: RequestContext) -> str:
+    """What to do next, as far as it can be told from here."""
+    operation = context.operation or ""
+    if kind is KmsDenied:
+        return _KMS_READ if operation in _KMS_READERS else _KMS_WRITE
+    if code in HINTS:
+        return HINTS[code]
+    if kind is AccessDenied:
+        hidden = operation in _READERS or code in ("403", "Forbidden")
+        unclear = context.status == 401 or code == "Unauthorized"
+        hints = [_HIDDEN_HINT if hidden else "", _CHECKSUM_HINT if unclear and operation in _CHECKSUM_SENDERS else ""]
+        if operation == "CompleteMultipartUpload" and not unclear:
+            hints.append("with SSE-KMS, Complete needs kms:Decrypt")
+        return "; ".join(hint for hint in hints if hint)
+    return _BLIND_HEAD if kind in (InvalidRequest, CredentialsExpired) and code == "400" else ""
+
+
+def _elsewhere(error: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    """Where the bucket is, as the answer says it; never where a redirect leads us by itself."""
+    region = str(error.get("Region") or headers.get("x-amz-bucket-region") or "")
+    host = urlsplit(headers.get("location", "")).hostname or str(error.get("Endpoint") or "")
+    words = [
+        f"the bucket lives in region {printable(region, 64)!r}: set region_name on the connection" if region else "",
+        f"the store names {printable(host, 128)!r}, and redirects are not followed: set endpoint_url" if host else "",
+    ]
+    return "; ".join(word for word in words if word) or "the region or endpoint of the connection is wrong"

@@ -155,6 +155,7 @@ class Bench:
             "parallel_operations": self.workers,
             "limits": LIMITS,
             "settle_seconds": 10.0,
+            "outage_patience": 0,
         }
         return EngineConfig(**{**fixed, **self.settings, **changes})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import botocore.session
 import pytest
 from botocore import exceptions as boto
 
@@ -12,24 +13,33 @@ from orbit_airflow.engine import errors
 from orbit_airflow.engine.errors import (
     AccessDenied,
     ChecksumRefused,
+    ClockSkewed,
     ConfigError,
     ConnectionLost,
+    CredentialsExpired,
+    Disposition,
     InvalidRequest,
+    KmsDenied,
     NotFound,
+    ObjectArchived,
     OrbitError,
     Paused,
     PreconditionFailed,
     RequestContext,
     SourceChanged,
     StoreError,
+    StoreFull,
     Throttled,
     Unavailable,
+    Unsupported,
     UploadGone,
     WriteConflict,
+    WrongEndpoint,
 )
 from orbit_airflow.engine.resilience.outcome import outcome_unknown, surely_undone
-from orbit_airflow.engine.stores import errormap
+from orbit_airflow.engine.stores import codes
 from orbit_airflow.engine.stores.errormap import mapped
+from tests.unit.engine.documented_codes import DOCUMENTED
 
 CONTEXT = RequestContext("PutObject", "bucket", "key")
 
@@ -47,22 +57,31 @@ TABLE: dict[type[StoreError], list[tuple[str, int]]] = {
     UploadGone: [("NoSuchUpload", 404)],
     AccessDenied: [
         ("AccessDenied", 403), ("403", 403), ("InvalidAccessKeyId", 403), ("SignatureDoesNotMatch", 403),
-        ("ExpiredToken", 400), ("InvalidToken", 400), ("RequestTimeTooSkewed", 403), ("AllAccessDisabled", 403),
-        ("KMS.DisabledException", 400), ("AuthorizationHeaderMalformed", 400), ("SomethingNew", 403),
+        ("InvalidToken", 400), ("AllAccessDisabled", 403), ("Unauthorized", 401), ("401", 401), ("SomethingNew", 403),
     ],
-    PreconditionFailed: [("PreconditionFailed", 412), ("412", 412), ("SomethingNew", 412)],
+    CredentialsExpired: [("ExpiredToken", 400), ("TokenRefreshRequired", 400), ("ExpiredTokenException", 400)],
+    ClockSkewed: [("RequestTimeTooSkewed", 403)],
+    KmsDenied: [("KMS.DisabledException", 400), ("KMS.NotFoundException", 400)],
+    ObjectArchived: [("InvalidObjectState", 403), ("ObjectNotInActiveTierError", 403)],
+    WrongEndpoint: [
+        ("AuthorizationHeaderMalformed", 400), ("PermanentRedirect", 301), ("301", 301), ("302", 302), ("307", 307),
+        ("308", 308), ("IllegalLocationConstraintException", 400),
+    ],
+    Unsupported: [("NotImplemented", 501), ("501", 501), ("SomethingNew", 501)],
+    StoreFull: [("QuotaExceeded", 403), ("XMinioStorageFull", 507), ("SomethingNew", 507)],
+    PreconditionFailed: [("PreconditionFailed", 412), ("412", 412), ("304", 304), ("SomethingNew", 412)],
     ChecksumRefused: [("BadDigest", 400), ("XAmzContentSHA256Mismatch", 400), ("XAmzContentChecksumMismatch", 400)],
     WriteConflict: [("ConditionalRequestConflict", 409), ("OperationAborted", 409), ("SomethingNew", 409)],
     Throttled: [("SlowDown", 503), ("ThrottlingException", 400), ("429", 429)],
     Unavailable: [
         ("InternalError", 500), ("InternalError", 200), ("RequestTimeout", 400), ("502", 502), ("504", 504),
-        ("503", 503), ("SomethingNew", 503), ("SomethingNew", 599), ("", 0), ("ServiceUnavailable", 503),
-        ("IncompleteBody", 400),
+        ("500", 500), ("503", 503), ("SomethingNew", 503), ("SomethingNew", 599), ("", 0),
+        ("ServiceUnavailable", 503), ("IncompleteBody", 400),
     ],
     InvalidRequest: [
         ("InvalidRequest", 400), ("EntityTooSmall", 400), ("InvalidPart", 400), ("MalformedXML", 400),
-        ("SomethingNew", 418), ("MetadataTooLarge", 400), ("PermanentRedirect", 301), ("NotImplemented", 501),
-        ("SomethingNew", 501),
+        ("SomethingNew", 418), ("MetadataTooLarge", 400), ("405", 405), ("416", 416), ("400", 400),
+        ("BucketAlreadyExists", 409),
     ],
 }  # fmt: skip
 
@@ -77,17 +96,112 @@ def test_an_answer_has_its_class(kind: type[StoreError], code: str, status: int)
 
 def test_each_code_is_there_once() -> None:
     """A code in two classes would be decided by the order of a dict."""
-    counted = Counter(code for codes in errormap._CODES.values() for code in codes.split())
+    counted = Counter(code for listed in codes.CODES.values() for code in listed.split())
     assert [code for code, times in counted.items() if times > 1] == []
 
 
 def test_every_answer_class_can_come_out() -> None:
     """No class of the tree is without a way to it."""
     answers = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StoreError)}
-    assert set(errormap._CODES) | set(errormap._BY_STATUS.values()) | {InvalidRequest, ConnectionLost} == answers - {
-        StoreError,
-        errors.Network,
-    }
+    raised_by_the_engine = {StoreError, errors.Network, errors.CircuitOpen, ConnectionLost}
+    assert set(codes.CODES) | set(codes.BY_STATUS.values()) == answers - raised_by_the_engine
+
+
+def _modelled() -> list[str]:
+    model = botocore.session.get_session().get_service_model("s3")
+    shapes = [model.shape_for(name) for name in model.shape_names]
+    return [shape.name for shape in shapes if shape.metadata.get("exception")]
+
+
+def test_every_code_of_botocore_s_model_is_mapped_on_purpose() -> None:
+    """None falls to its status by accident: a new botocore with a new exception fails here."""
+    modelled = _modelled()
+    assert len(modelled) >= 20
+    assert [code for code in modelled if code not in codes.BY_CODE and code not in codes.LEFT_TO_STATUS] == []
+
+
+@pytest.mark.parametrize("store", DOCUMENTED)
+def test_every_documented_code_is_mapped_on_purpose(store: str) -> None:
+    """AWS's table of error codes, and what the compatible stores add to it."""
+    assert [code for code, _ in DOCUMENTED[store] if code not in codes.BY_CODE] == []
+
+
+@pytest.mark.parametrize(("code", "status"), [row for rows in DOCUMENTED.values() for row in rows])
+def test_a_documented_code_agrees_with_its_status(code: str, status: int) -> None:
+    """A 5xx may pass and a 4xx is final, but for those of which it is known to be otherwise."""
+    kind = type(mapped(_answer(code, status), CONTEXT))
+    final_5xx = {"NotImplemented", "KMSNotConfigured", "XMinioStorageFull"}
+    passing_4xx = {
+        "BadDigest", "ClientDisconnect", "ClientDisconnected", "ConditionalRequestConflict",
+        "ConnectionClosedByRequester", "ExpiredToken", "IncompleteBody", "InvalidDigest", "InvalidSessionException",
+        "Locked", "NoSuchUpload", "OperationAborted", "RequestTimeTooSkewed", "RequestTimeout", "ResponseInterrupted",
+        "TokenRefreshRequired", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+    }  # fmt: skip
+    passes = code in passing_4xx or (status >= 500 and code not in final_5xx)
+    assert (kind.disposition is not Disposition.FAIL) is passes
+
+
+@pytest.mark.parametrize("operation", ["HeadObject", "HeadBucket"])
+@pytest.mark.parametrize("status", [301, 304, 400, 401, 403, 404, 405, 412, 416, 429, 500, 503])
+def test_a_head_is_decided_by_its_status_alone(operation: str, status: int) -> None:
+    """It has no body, so botocore makes the status the code; whatever else it says does not count."""
+    head = RequestContext(operation, "bucket", "key")
+    found = mapped(_answer(str(status), status, "whatever"), head)
+    assert type(found) is type(mapped(_answer("SomethingNew", status), head))
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "status", "message", "words"),
+    [
+        ("HeadObject", "403", 403, "Forbidden", ["s3:ListBucket"]),
+        ("GetObject", "AccessDenied", 403, "Access Denied", ["s3:ListBucket"]),
+        ("HeadObject", "400", 400, "Bad Request", ["expired credentials"]),
+        ("PutObject", "AccessDenied", 403, "not authorized to perform: kms:GenerateDataKey", ["kms:GenerateDataKey"]),
+        ("CreateMultipartUpload", "AccessDenied", 403, "no kms:X allowed", ["needs kms:GenerateDataKey"]),
+        ("UploadPart", "AccessDenied", 403, "no kms:X allowed", ["needs kms:Decrypt"]),
+        ("CompleteMultipartUpload", "AccessDenied", 403, "Access Denied", ["needs kms:Decrypt"]),
+        ("CompleteMultipartUpload", "KMS.DisabledException", 400, "disabled", ["kms:Decrypt"]),
+        ("PutObject", "Unauthorized", 401, "Unauthorized", ["checksum headers", "verify_checksums"]),
+        ("UploadPart", "401", 401, "Unauthorized", ["checksum headers", "verify_checksums"]),
+        ("GetObject", "InvalidObjectState", 403, "archived", ["RestoreObject"]),
+        ("UploadPart", "NoSuchBucket", 404, "no", ["endpoint"]),
+        ("PutObject", "ExpiredToken", 400, "expired", ["new session"]),
+        ("PutObject", "RequestTimeTooSkewed", 403, "skew", ["clocks"]),
+        ("GetObject", "416", 416, "range", []),
+        ("GetObject", "InvalidRange", 416, "range", ["shorter"]),
+    ],
+)
+def test_an_answer_says_what_to_do_next(operation: str, code: str, status: int, message: str, words: list[str]) -> None:
+    """The hint names the missing permission, the setting or the step."""
+    text = str(mapped(_answer(code, status, message), RequestContext(operation, "bucket", "key")))
+    assert [word for word in words if word not in text] == []
+    assert "s3://bucket/key" in text
+    assert "REQ1" in text
+
+
+def test_a_plain_refusal_has_no_wrong_hint() -> None:
+    """A refused PutObject is not a hidden key, nor a checksum, nor KMS."""
+    text = str(mapped(_answer("AccessDenied", 403, "Access Denied"), CONTEXT))
+    assert text == "Access Denied [PutObject on s3://bucket/key answered 403 AccessDenied (request id REQ1)]"
+
+
+def test_a_bucket_elsewhere_says_where() -> None:
+    """By the header, by the body's Region, or by the place that the redirect names; none of them is gone to."""
+    by_header = mapped(_answer("301", 301, **{"x-amz-bucket-region": "eu-north-1"}), CONTEXT)
+    assert "'eu-north-1': set region_name" in str(by_header)
+    answer = _answer("AuthorizationHeaderMalformed", 400)
+    answer.response["Error"]["Region"] = "eu-west-3"  # type: ignore[typeddict-unknown-key]
+    assert "'eu-west-3': set region_name" in str(mapped(answer, CONTEXT))
+    elsewhere = mapped(_answer("307", 307, location="https://user:pass@evil.example/x?X-Amz-Signature=1"), CONTEXT)
+    assert "'evil.example', and redirects are not followed" in str(elsewhere)
+    assert "pass" not in str(elsewhere)
+    assert "Signature" not in str(elsewhere)
+
+
+def test_a_delete_marker_is_no_object() -> None:
+    """405 with the marker's header is what a GET of a delete marker's version answers."""
+    assert type(mapped(_answer("405", 405, **{"x-amz-delete-marker": "true"}), CONTEXT)) is NotFound
+    assert type(mapped(_answer("MethodNotAllowed", 405), CONTEXT)) is InvalidRequest
 
 
 @pytest.mark.parametrize("operation", ["UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"])
@@ -104,7 +218,7 @@ def test_elsewhere_no_such_key_is_no_key() -> None:
 def test_a_head_with_400_is_a_refusal() -> None:
     """It has no body to say so in; expired credentials are the usual reason, and FAIL would be for ever."""
     error = mapped(_answer("400", 400), RequestContext("HeadObject", "bucket", "key"))
-    assert type(error) is AccessDenied
+    assert type(error) is CredentialsExpired
     assert type(mapped(_answer("400", 400), CONTEXT)) is InvalidRequest
 
 

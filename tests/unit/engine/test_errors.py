@@ -10,7 +10,15 @@ import re
 import pytest
 
 from orbit_airflow.engine import errors
-from orbit_airflow.engine.errors import Disposition, OrbitError, RequestContext, StoreError, printable
+from orbit_airflow.engine.errors import (
+    CircuitOpen,
+    Disposition,
+    NotFound,
+    OrbitError,
+    RequestContext,
+    StoreError,
+    printable,
+)
 from orbit_airflow.engine.token import ResumeState, TokenRejected
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, OrbitError)] + [
@@ -43,7 +51,7 @@ def test_the_tree_is_as_drawn() -> None:
 def test_the_dispositions_are_as_drawn() -> None:
     """FAIL, RETRY or RESUME for each class that can be raised."""
     drawn = {name: word.lower() for name, (_, word) in _drawn().items() if word not in (None, "disposition")}
-    assert len(drawn) == 18
+    assert drawn.keys() == {kind.__name__ for kind in CLASSES} - {"OrbitError", "TokenRejected"}
     assert {name: getattr(errors, name).disposition.value for name in drawn} == drawn
 
 
@@ -73,6 +81,20 @@ def test_a_note_keeps_the_class_and_the_state(kind: type[OrbitError]) -> None:
 def test_only_fail_is_not_retryable(kind: type[OrbitError]) -> None:
     """Waiting helps for all the others."""
     assert kind("x").is_retryable is (kind.disposition is not Disposition.FAIL)
+
+
+def test_a_missing_object_is_named() -> None:
+    """NotFound{bucket, key}, as the guide has it."""
+    missing = NotFound("no such key", RequestContext("HeadObject", "bucket", "folder/key"))
+    assert (missing.bucket, missing.key) == ("bucket", "folder/key")
+
+
+def test_an_open_breaker_says_when_to_come_back() -> None:
+    """Nothing was sent, a new try continues, and the time is the error's retry_after."""
+    error = CircuitOpen.after(59.6)
+    assert "in 60 s" in str(error)
+    assert (error.context.retry_after, error.context.sent) == (59.6, False)
+    assert error.disposition is Disposition.RESUME
 
 
 def test_an_error_says_where() -> None:

@@ -111,7 +111,7 @@ def test_max_retries_overrides_the_preset() -> None:
     """It counts repetitions: attempts are one more. None leaves the preset's count."""
     assert EngineConfig(max_retries=0).policy.max_attempts == 1
     assert EngineConfig(max_retries=7, retry=RetryPolicy.fast()).policy == RetryPolicy(
-        max_attempts=8, initial_delay=0.05, max_delay=1.0
+        use_circuit_breaker=False, max_attempts=8, initial_delay=0.05, max_delay=1.0
     )
     assert EngineConfig(max_retries=None, retry=RetryPolicy.slow()).policy == RetryPolicy.slow()
 
