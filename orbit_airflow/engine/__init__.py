@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orbit_airflow.engine.compose import engine_over, open_engine
+    from orbit_airflow.engine.encryption import CustomerKey, ServerSideEncryption
     from orbit_airflow.engine.errors import OrbitError
     from orbit_airflow.engine.facade import TransferEngine
     from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
     from orbit_airflow.engine.options import Credentials, EngineConfig, UploadOptions
     from orbit_airflow.engine.resilience.policy import RetryPolicy
     from orbit_airflow.engine.runner import Cancellation
+    from orbit_airflow.engine.storage_class import StorageClass
     from orbit_airflow.engine.token import FileTokenStore, ResumeState
 
 _HOMES = {
     "Cancellation": "runner",
     "Credentials": "options",
+    "CustomerKey": "encryption",
     "EngineConfig": "options",
     "FileTokenStore": "token",
     "Integrity": "model",
@@ -26,6 +29,8 @@ _HOMES = {
     "OrbitError": "errors",
     "ResumeState": "token",
     "RetryPolicy": "resilience.policy",
+    "ServerSideEncryption": "encryption",
+    "StorageClass": "storage_class",
     "TransferEngine": "facade",
     "UploadOptions": "options",
     "UploadResult": "model",
@@ -36,6 +41,7 @@ _HOMES = {
 __all__ = [
     "Cancellation",
     "Credentials",
+    "CustomerKey",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
@@ -44,6 +50,8 @@ __all__ = [
     "OrbitError",
     "ResumeState",
     "RetryPolicy",
+    "ServerSideEncryption",
+    "StorageClass",
     "TransferEngine",
     "UploadOptions",
     "UploadResult",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from orbit_airflow.engine.defaults import with_engine_defaults
 from orbit_airflow.engine.errors import ConfigError, OrbitError
 from orbit_airflow.engine.events import GuardedReporter, Reporter, no_reporter
 from orbit_airflow.engine.job import UploadJob
@@ -74,7 +75,7 @@ class TransferEngine:
         job = UploadJob(
             path=local_path,
             ref=ref,
-            options=options or UploadOptions(),
+            options=with_engine_defaults(options or UploadOptions(), self.config),
             config=self.config,
             store=self._store_for(stop, guarded),
             ledger=Ledger(tokens or NoTokens(), target),
