@@ -229,8 +229,8 @@ def test_a_given_encryption_is_not_completed_with_the_defaults_key() -> None:
     assert with_defaults(ObjectAttributes(), defaults).kms_key_id == "K"
 
 
-def test_customer_keys_are_refused_as_not_supported(comms: FakeComms, s3: ModelServer) -> None:
-    with pytest.raises(ConfigError, match="not supported"):
+def test_customer_keys_in_arguments_are_refused_and_their_place_is_named(comms: FakeComms, s3: ModelServer) -> None:
+    with pytest.raises(ConfigError, match="orbit_sse_customer_secret"):
         _ = hook_with(comms, s3, {}, extra_args={"SSECustomerKey": "k"}).upload_attributes
 
 

@@ -26,6 +26,15 @@ MAX_RENEWALS = 2
 _Keys = tuple[str, str | None]
 
 
+def held_secrets(client: S3Client) -> tuple[str, ...]:
+    """The secret key and session token that ``client`` has now, for a log's masker; nobody is asked for new ones."""
+    held: Any = getattr(getattr(client, "_request_signer", None), "_credentials", None)
+    # A refreshable one's public attributes would refresh it.
+    names = ("_secret_key", "_token") if isinstance(held, RefreshableCredentials) else ("secret_key", "token")
+    found = (getattr(held, name, None) for name in names)
+    return tuple(text for text in found if isinstance(text, str) and text)
+
+
 class CredentialKeeper:
     """Runs a client's requests, renewing its credentials when the store says that they are over.
 

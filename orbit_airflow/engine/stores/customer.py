@@ -61,24 +61,24 @@ class CustomerKeyParams:
 
 
 def check_transport(client: S3Client, key: CustomerKey | None) -> None:
-    """Warn when TLS certificates are not verified; with a customer key refuse that, and plain http but on loopback.
+    """Warn of certificates that are not verified and of plain http (loopback apart); with a customer key, refuse them.
 
     Raises ConfigError. Asks the client itself: its endpoint may come from the environment or a shared configuration.
     """
-    endpoint = client.meta.endpoint_url
-    encrypted = urlsplit(endpoint).scheme == "https"
-    verified = _verifies(client)
+    parts = urlsplit(client.meta.endpoint_url)
+    encrypted, verified = parts.scheme == "https", _verifies(client)
+    # Not the whole address: there may be a password in it.
+    host = parts.hostname or ""
     if encrypted and not verified:
-        _LOG.warning(
-            "TLS certificates are NOT verified for %s: whoever sits on the line can read and change every byte",
-            endpoint,
-        )
+        _LOG.warning("TLS certificates of %s are NOT verified: whoever sits on the line can change every byte", host)
+    if not encrypted and not _is_loopback(host):
+        _LOG.warning("%s is spoken to over plain http: whoever sits on the line can read every byte", host)
     if key is None:
         return
     if encrypted and not verified:
         raise ConfigError("a customer key (SSE-C) is not sent over a line whose certificate is not verified (verify)")
-    if not encrypted and not _is_loopback(urlsplit(endpoint).hostname or ""):
-        raise ConfigError(f"a customer key (SSE-C) is not sent over plain http to {endpoint}; https is needed")
+    if not encrypted and not _is_loopback(host):
+        raise ConfigError(f"a customer key (SSE-C) is not sent over plain http to {host}; https is needed")
 
 
 def _verifies(client: S3Client) -> bool:
