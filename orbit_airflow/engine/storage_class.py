@@ -42,7 +42,7 @@ class StorageClass(StrEnum):
         """
         found = _BY_SPELLING.get(_spelling(text)) if isinstance(text, str) else None
         if found is None:
-            known = [*cls, *_GUIDE_NAMES]
+            known = [*(item.value for item in cls), *_GUIDE_NAMES]
             hint = did_you_mean(text, known) if isinstance(text, str) else ""
             raise ConfigError(f"no storage class {text!r}{hint}")
         return found
