@@ -148,7 +148,7 @@ class EngineConfig:
             if name not in known:
                 hint = f"; {NOT_TUNING[name]}" if name in NOT_TUNING else did_you_mean(name, known)
                 raise ConfigError(f"unknown orbit option {name!r}{hint}")
-        return {name: _coerced(name, value) for name, value in mapping.items() if value is not None}
+        return {name: _coerced(name, value) for name, value in mapping.items() if _is_chosen(value)}
 
     @classmethod
     def from_options(cls, mapping: Mapping[str, object]) -> EngineConfig:
@@ -159,7 +159,7 @@ class EngineConfig:
         for name in mapping:
             if name not in known:
                 raise ConfigError(f"unknown option {name!r}{did_you_mean(name, known)}")
-        given: dict[str, Any] = {name: _coerced(name, value) for name, value in mapping.items() if value is not None}
+        given: dict[str, Any] = {name: _coerced(name, value) for name, value in mapping.items() if _is_chosen(value)}
         return cls(**given)
 
 
@@ -178,6 +178,11 @@ _WHOLE = frozenset({"chunk_size", "parallel_operations", "max_retries", "max_ban
 _SECONDS = frozenset({"timeout_seconds", "connect_timeout", "stall_timeout", "settle_seconds"})
 _TRUTHS = frozenset({"verify_checksums", "force_path_style"})
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _is_chosen(value: object) -> bool:
+    """False for None and for an empty text, which is what an option without a value is in airflow.cfg."""
+    return value is not None and not (isinstance(value, str) and not value.strip())
 
 
 def _coerced(name: str, value: object) -> object:
@@ -210,7 +215,7 @@ def _check_place(config: EngineConfig) -> None:
     if config.region is not None and not (isinstance(config.region, str) and _REGION.fullmatch(config.region)):
         raise ConfigError(f"region is a name like 'eu-central-1', or None to ask the bucket, got {config.region!r}")
     if config.endpoint is not None:
-        _check_endpoint(config.endpoint)
+        check_endpoint(config.endpoint)
     if config.credentials is not None and not isinstance(config.credentials, Credentials):
         raise ConfigError("credentials is a Credentials(access_key=..., secret_key=...)")
     if not (config.verify is None or isinstance(config.verify, bool | str)):
@@ -219,17 +224,18 @@ def _check_place(config: EngineConfig) -> None:
         raise ConfigError(f"force_path_style is true or false, got {config.force_path_style!r}")
 
 
-def _check_endpoint(endpoint: object) -> None:
-    """The message never repeats an endpoint with a password in it."""
+def check_endpoint(endpoint: object) -> None:
+    """ConfigError unless ``endpoint`` is an address alone. Its message never repeats what may hold a secret."""
     try:
         parts = urlsplit(endpoint if isinstance(endpoint, str) else "")
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
-        valid = valid and (parts.port is None or parts.port > 0)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise ConfigError("endpoint is an address like https://minio.example:9000") from None
     if parts.username is not None or parts.password is not None:
         raise ConfigError("endpoint must not contain credentials; they have their own option")
-    if not valid:
+    if parts.query or parts.fragment:
+        raise ConfigError(f"endpoint is an address without a query or fragment, got one of {parts.hostname}")
+    if not usable:
         raise ConfigError(f"endpoint is an address like https://minio.example:9000, got {endpoint!r}")
 
 

@@ -19,7 +19,7 @@ from orbit_airflow.engine.compose import open_engine
 from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.facade import TransferEngine
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef, UploadResult
-from orbit_airflow.engine.options import EngineConfig, UploadOptions
+from orbit_airflow.engine.options import EngineConfig, UploadOptions, check_endpoint
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.stores.client import client_config
 from orbit_airflow.engine.stores.credentials import held_secrets
@@ -129,7 +129,11 @@ class OrbitS3Hook(S3Hook):
         endpoint for sure (it may come from the environment or a shared configuration file).
         """
         self._refuse_lost_connection()
-        endpoint = self.conn_config.get_service_endpoint_url(service_name=self.service_name) or ""
+        named = self.conn_config.get_service_endpoint_url(service_name=self.service_name)
+        # A right guess saves a second client, and with it a second request for a role's credentials.
+        endpoint = named or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        if endpoint:
+            check_endpoint(endpoint)
         expected = not endpoint.startswith("http://")
         client = self._client_for(https=expected)
         actual = client.meta.endpoint_url.startswith("https://")

@@ -123,6 +123,7 @@ def _parse(head: RequestHead, region: str) -> _Claim:
         raise S3Error(
             "AuthorizationHeaderMalformed",
             f"The authorization header is malformed; the region '{scope[2]}' is wrong; expecting '{region}'",
+            headers={"x-amz-bucket-region": region},
             fields={"Region": region},
         )
     return _Claim(scope[0], scope[1], scope[2], tuple(match[2].split(";")), match[3])

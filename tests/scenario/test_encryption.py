@@ -89,6 +89,13 @@ def test_another_key_on_resume_is_a_clear_error_that_keeps_the_parts(
     assert upload(stage.engine(customer_key=KEY)).bytes_sent == 0
 
 
+def test_an_object_under_a_key_that_is_not_ours_is_named_as_such(stage: Stage, upload: Upload) -> None:
+    """Its HEAD is a bare 400; the message says what that may mean."""
+    upload(stage.engine(customer_key=KEY))
+    with pytest.raises(InvalidRequest, match="under a customer key"):
+        upload(replace=False, resume=False)
+
+
 def test_a_bucket_that_blocks_customer_keys_says_so(stage: Stage, upload: Upload) -> None:
     """S3's buckets do by default since 2026; the refusal names the key's part in it."""
     stage.server.set_profile(ServerProfile(min_part_size=PART, customer_keys_blocked=True))

@@ -31,6 +31,12 @@ _HINT = (
 )
 
 
+_KEYLESS_HINT = (
+    "A HEAD is refused like this, without a word, also for an object under a customer key (SSE-C) "
+    "when the request brings no key."
+)
+
+
 class CustomerKeyParams:
     """The request parameters for one key, or none at all."""
 
@@ -55,9 +61,12 @@ class CustomerKeyParams:
         try:
             yield
         except (AccessDenied, InvalidRequest) as exc:
-            if not self.of(context.operation) or not exc.context.sent:
+            hint = _HINT if self.of(context.operation) and exc.context.sent else ""
+            if not self._write and context.operation == "HeadObject" and exc.context.status == 400:
+                hint = _KEYLESS_HINT
+            if not hint:
                 raise
-            raise exc.with_note(_HINT) from exc
+            raise exc.with_note(hint) from exc
 
 
 def check_transport(client: S3Client, key: CustomerKey | None) -> None:
