@@ -23,7 +23,7 @@ from orbit_airflow.hooks.s3 import OrbitS3Hook
 from orbit_airflow.hooks.secrets import CUSTOMER_KEY_PLACE
 from orbit_airflow.operators.transfer import OrbitS3UploadOperator
 from tests.airflow.cloud import ROLE, cloud_over
-from tests.airflow.conftest import BUCKET, MIB, Try
+from tests.airflow.conftest import MIB, Try
 from tests.airflow.fakes import FakeComms
 from tests.model_server import Credentials as Keys
 from tests.model_server import Fault, ModelServer
@@ -47,7 +47,14 @@ CANARIES = {
 }
 KEYS = Keys(CANARIES["access key"], CANARIES["secret key"], CANARIES["session token"])
 CUSTOMER = {CUSTOMER_KEY_PLACE: CANARIES["customer key in base64"]}
+# A bucket of its own: uploads that fail stay open in it.
+BUCKET = "canaries"
 RunTry = Callable[..., Try]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bucket(server: ModelServer) -> None:
+    server.create_bucket(BUCKET)
 
 
 def found_in(text: str) -> list[str]:

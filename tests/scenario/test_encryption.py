@@ -12,7 +12,7 @@ import pytest
 
 from orbit_airflow.engine import ServerSideEncryption, UploadResult
 from orbit_airflow.engine.encryption import CustomerKey
-from orbit_airflow.engine.errors import AccessDenied, ConfigError, InvalidRequest, StoreError, Unavailable
+from orbit_airflow.engine.errors import AccessDenied, ConfigError, InvalidRequest, OrbitError, StoreError, Unavailable
 from orbit_airflow.engine.model import Integrity, ObjectAttributes
 from tests.model_server import Fault, ServerProfile
 from tests.scenario.conftest import BUCKET, PART, Stage
@@ -219,3 +219,18 @@ def test_a_key_and_another_encryption_exclude_each_other(stage: Stage, upload: U
         stage.engine(customer_key=KEY, server_side_encryption="AES256")
     with pytest.raises(ConfigError, match="not both"):
         upload(stage.engine(customer_key=KEY), attributes=ObjectAttributes(kms_key_id="k"))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        ObjectAttributes(content_type="a/b\r\nx-amz-acl: public-read"),
+        ObjectAttributes(extra_args=(("CacheControl", "no-store\nx-amz-acl: public-read"),)),
+        ObjectAttributes(storage_class="STANDARD\r\nx-amz-acl: public-read"),
+    ],
+)
+def test_no_attribute_smuggles_a_header(stage: Stage, upload: Upload, attributes: ObjectAttributes) -> None:
+    """A line break in a value ends in an error, not in an ACL."""
+    with pytest.raises(OrbitError):
+        upload(attributes=attributes)
+    assert stage.versions() == []
