@@ -93,6 +93,60 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "52428800",
                         "default": None,
                     },
+                    "retry": {
+                        "description": (
+                            "How single requests are repeated: fast, slow or network. A preset chosen without "
+                            "max_retries brings its own count."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "network",
+                        "default": None,
+                    },
+                    "settle_seconds": {
+                        "description": (
+                            "How long the object of a Complete whose answer was lost is looked for, in seconds, before "
+                            "the upload starts again."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "120",
+                        "default": None,
+                    },
+                    "storage_class": {
+                        "description": (
+                            "Storage class of uploads that name none, by AWS's name or the guide's. "
+                            "Without a value none is sent, and the bucket decides."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "STANDARD_IA",
+                        "default": None,
+                    },
+                    "server_side_encryption": {
+                        "description": (
+                            "Encryption of uploads that name none: none, AES256, aws:kms or aws:kms:dsse, or JSON with "
+                            "algorithm, key_id and bucket_key. Without a value nothing is sent, and the bucket decides."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "aws:kms",
+                        "default": None,
+                    },
+                    "expected_bucket_owner": {
+                        "description": "Account id that every request demands of its bucket; another owner is refused.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "123456789012",
+                        "default": None,
+                    },
+                    "request_payer": {
+                        "description": "requester, when this account pays for its requests to requester-pays buckets.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "requester",
+                        "default": None,
+                    },
                     "verify_checksums": {
                         "description": "Whether checksums travel with the bytes, so that the store verifies them.",
                         "version_added": "0.1.0",

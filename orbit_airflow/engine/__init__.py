@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orbit_airflow.engine.compose import engine_over, open_engine
+    from orbit_airflow.engine.encryption import CustomerKey, ServerSideEncryption
     from orbit_airflow.engine.errors import OrbitError
     from orbit_airflow.engine.facade import TransferEngine
     from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from orbit_airflow.engine.resilience.breaker import CircuitBreaker, CircuitBreakerConfig
     from orbit_airflow.engine.resilience.policy import BackoffStrategy, RetryPolicy, with_retry
     from orbit_airflow.engine.runner import Cancellation
+    from orbit_airflow.engine.storage_class import StorageClass
     from orbit_airflow.engine.token import FileTokenStore, ResumeState
 
 _HOMES = {
@@ -22,6 +24,7 @@ _HOMES = {
     "CircuitBreaker": "resilience.breaker",
     "CircuitBreakerConfig": "resilience.breaker",
     "Credentials": "options",
+    "CustomerKey": "encryption",
     "EngineConfig": "options",
     "FileTokenStore": "token",
     "Integrity": "model",
@@ -30,6 +33,8 @@ _HOMES = {
     "OrbitError": "errors",
     "ResumeState": "token",
     "RetryPolicy": "resilience.policy",
+    "ServerSideEncryption": "encryption",
+    "StorageClass": "storage_class",
     "TransferEngine": "facade",
     "UploadOptions": "options",
     "UploadResult": "model",
@@ -44,6 +49,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitBreakerConfig",
     "Credentials",
+    "CustomerKey",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
@@ -52,6 +58,8 @@ __all__ = [
     "OrbitError",
     "ResumeState",
     "RetryPolicy",
+    "ServerSideEncryption",
+    "StorageClass",
     "TransferEngine",
     "UploadOptions",
     "UploadResult",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from orbit_airflow.engine.defaults import with_engine_defaults
 from orbit_airflow.engine.errors import ConfigError, OrbitError
 from orbit_airflow.engine.events import GuardedReporter, Reporter, no_reporter
 from orbit_airflow.engine.job import UploadJob
@@ -76,7 +77,7 @@ class TransferEngine:
         job = UploadJob(
             path=local_path,
             ref=ref,
-            options=chosen,
+            options=with_engine_defaults(chosen, self.config),
             config=self.config,
             store=self._store_for(stop, guarded),
             ledger=Ledger(kept, target),

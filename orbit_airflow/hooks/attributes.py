@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from orbit_airflow.engine.errors import ConfigError
+from orbit_airflow.engine.hints import did_you_mean
 from orbit_airflow.engine.model import ObjectAttributes
 
 # boto3's S3Transfer.ALLOWED_UPLOAD_ARGS, in three groups. A literal, since boto3 is not imported when a DAG is parsed;
@@ -56,12 +57,13 @@ def check_extra_args(extra_args: Mapping[str, Any]) -> None:
         if name in CUSTOMER_KEY_ARGS:
             raise ConfigError(
                 f"{name} is not accepted in extra_args: arguments are stored and shown in plain text, and a customer "
-                "key (SSE-C) belongs to the connection"
+                "key (SSE-C) belongs to the connection, as service_config.s3.orbit_sse_customer_secret"
             )
         if name in ENGINE_ARGS:
             raise ConfigError(f"{name} is not accepted in extra_args: the engine computes and checks it itself")
         if name not in ATTRIBUTE_ARGS:
-            raise ConfigError(f"unknown upload argument {name!r} in extra_args; there are {sorted(ATTRIBUTE_ARGS)}")
+            hint = did_you_mean(str(name), ATTRIBUTE_ARGS)
+            raise ConfigError(f"unknown upload argument {name!r} in extra_args{hint}")
 
 
 def read_extra_args(extra_args: Mapping[str, Any]) -> ExtraArgs:
@@ -95,14 +97,18 @@ def pairs(name: str, value: object) -> tuple[tuple[str, str], ...]:
 def with_defaults(given: ObjectAttributes, defaults: ObjectAttributes) -> ObjectAttributes:
     """``given`` where it says something, else ``defaults``; metadata, tags and other arguments are merged by name.
 
-    Encryption is one choice: a given one is never completed with the default's key.
+    Encryption is one choice: a given one is never completed with the default's key or KMS context.
     """
     names = ("content_type", "storage_class", "acl")
     changes: dict[str, Any] = {name: getattr(given, name) or getattr(defaults, name) for name in names}
     if given.server_side_encryption is None and given.kms_key_id is None:
         changes["server_side_encryption"] = defaults.server_side_encryption
         changes["kms_key_id"] = defaults.kms_key_id
-    for name in ("metadata", "tags", "extra_args"):
+        rest = dict(defaults.extra_args)
+    else:
+        rest = {name: value for name, value in defaults.extra_args if name != "SSEKMSEncryptionContext"}
+    changes["extra_args"] = tuple({**rest, **dict(given.extra_args)}.items())
+    for name in ("metadata", "tags"):
         changes[name] = tuple({**dict(getattr(defaults, name)), **dict(getattr(given, name))}.items())
     return replace(given, **changes)
 

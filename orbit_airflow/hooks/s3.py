@@ -12,18 +12,22 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
+from boto3.session import Session
 
 from orbit_airflow.engine.compose import open_engine
-from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.facade import TransferEngine
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef, UploadResult
-from orbit_airflow.engine.options import EngineConfig, UploadOptions
+from orbit_airflow.engine.options import EngineConfig, UploadOptions, check_endpoint
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.stores.client import client_config
+from orbit_airflow.engine.stores.credentials import held_secrets
+from orbit_airflow.engine.stores.region import follow_buckets
 from orbit_airflow.engine.token import TokenStore
-from orbit_airflow.hooks.attributes import CUSTOMER_KEY_ARGS, ExtraArgs, read_extra_args, with_defaults
-from orbit_airflow.hooks.settings import engine_config
+from orbit_airflow.hooks.attributes import ExtraArgs, read_extra_args, with_defaults
+from orbit_airflow.hooks.secrets import customer_key_of, refuse_secrets, secrets_of
+from orbit_airflow.hooks.settings import engine_config, without_overridden
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,7 +38,9 @@ CONFIG_SECTION = "orbit"
 class OrbitS3Hook(S3Hook):
     """An S3Hook that also holds a TransferEngine; nothing of S3Hook is overridden, its methods keep their own client.
 
-    Credentials, endpoint and region come from the ``aws`` connection alone. Tuning comes, the later winning, from
+    Credentials, endpoint and region come from the ``aws`` connection alone, and so does a customer key (SSE-C), as
+    ``extra.service_config.s3.orbit_sse_customer_secret``. Without a region in the connection it is ``AWS_REGION``'s,
+    then that of boto3's chain, and at last each bucket's own. Tuning comes, the later winning, from
     airflow.cfg's ``[orbit]``, ``transfer_config_args`` (the hook's and the connection's), the connection's
     ``extra.service_config.s3.orbit``, and ``orbit_options``.
 
@@ -44,6 +50,7 @@ class OrbitS3Hook(S3Hook):
 
     def __init__(self, *args: Any, orbit_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        refuse_secrets("orbit_options", orbit_options)
         self._orbit_options = dict(orbit_options or {})
 
     @cached_property
@@ -63,6 +70,7 @@ class OrbitS3Hook(S3Hook):
             requests=requests,
             connection=self.service_config.get("orbit", {}),
             arguments=self._orbit_options,
+            customer_key=customer_key_of(self.service_config),
         )
 
     @property
@@ -112,21 +120,31 @@ class OrbitS3Hook(S3Hook):
 
     @cached_property
     def _upload_args(self) -> ExtraArgs:
-        extra_args = {**self.service_config.get("extra_args", {}), **self.extra_args}
-        if CUSTOMER_KEY_ARGS & extra_args.keys():
-            raise ConfigError("customer keys (SSE-C) are not supported: every part and every HEAD would need them")
-        return read_extra_args(extra_args)
+        service = self.service_config
+        connection = without_overridden(service.get("extra_args", {}), service.get("orbit"), self._orbit_options)
+        return read_extra_args({**connection, **self.extra_args})
 
     def _engine_client(self) -> S3Client:
         """A client of the engine's own. Over plain http its payloads are signed; only the client itself knows its
         endpoint for sure (it may come from the environment or a shared configuration file).
         """
         self._refuse_lost_connection()
-        endpoint = self.conn_config.get_service_endpoint_url(service_name=self.service_name) or ""
+        named = self.conn_config.get_service_endpoint_url(service_name=self.service_name)
+        # A right guess saves a second client, and with it a second request for a role's credentials.
+        endpoint = named or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        if endpoint:
+            check_endpoint(endpoint)
         expected = not endpoint.startswith("http://")
         client = self._client_for(https=expected)
         actual = client.meta.endpoint_url.startswith("https://")
-        return client if actual == expected else self._client_for(https=actual)
+        if actual != expected:
+            client = self._client_for(https=actual)
+        for secret in (
+            *secrets_of(self.conn_config, self.config, self.engine_config.customer_key),
+            *held_secrets(client),
+        ):
+            mask_secret(secret)
+        return client
 
     def _refuse_lost_connection(self) -> None:
         """AirflowNotFoundException for a named connection that is not there.
@@ -142,8 +160,12 @@ class OrbitS3Hook(S3Hook):
 
     def _client_for(self, *, https: bool) -> S3Client:
         config = client_config(self.engine_config, base=self.config, https=https)
-        client: S3Client = self.get_client_type(region_name=self.region_name, config=config)
-        return client
+        # boto3 reads AWS_DEFAULT_REGION only; every other SDK, and the guide, say AWS_REGION.
+        region = self.region_name or os.environ.get("AWS_REGION")
+        client: S3Client = self.get_client_type(region_name=region, config=config)
+        if region or Session(**self.conn_config.session_kwargs).region_name:
+            return client
+        return follow_buckets(client, self.engine_config.expected_bucket_owner)
 
     def _report_lineage(self, path: str | os.PathLike[str], ref: ObjectRef) -> None:
         try:

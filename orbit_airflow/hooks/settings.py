@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orbit_airflow.engine.encryption import CustomerKey
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.options import MAX_WORKERS, EngineConfig
 from orbit_airflow.engine.plan import AWS_LIMITS
@@ -33,6 +34,7 @@ def engine_config(
     requests: Mapping[str, Any],
     connection: Mapping[str, Any],
     arguments: Mapping[str, Any],
+    customer_key: CustomerKey | None = None,
 ) -> EngineConfig:
     """The settings in force, the later winning: airflow.cfg's ``[orbit]``, boto3's transfer config, what belongs to
     every request (requester pays), the connection's ``orbit`` options, the caller's arguments. None never wins.
@@ -58,4 +60,23 @@ def engine_config(
         if not isinstance(options["retry"], RetryPolicy):
             raise ConfigError(f"retry is 'fast', 'slow', 'network' or a RetryPolicy, got {options['retry']!r}")
         options.setdefault("max_retries", None)
-    return EngineConfig(**options)
+    return EngineConfig(**options, customer_key=customer_key)
+
+
+# boto3's names for what has an engine option as well.
+_TWINS = {
+    "StorageClass": "storage_class",
+    "ServerSideEncryption": "server_side_encryption",
+    "SSEKMSKeyId": "server_side_encryption",
+}
+
+
+def without_overridden(extra_args: object, *chosen: object) -> dict[str, Any]:
+    """A connection's ``extra_args`` but for those that one of ``chosen`` (later places) says in the engine's words."""
+    if not isinstance(extra_args, Mapping):
+        raise ConfigError("the connection's service_config.s3.extra_args must be an object with upload arguments")
+    said: set[str] = set()
+    for options in chosen:
+        if isinstance(options, Mapping):
+            said |= {name for name, value in options.items() if value is not None}
+    return {name: value for name, value in extra_args.items() if _TWINS.get(name) not in said}

@@ -5,20 +5,16 @@ rendered values. A value with ``{{`` in it, or one that another task will give, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from orbit_airflow.engine.encryption import NO_ENCRYPTION, ServerSideEncryption
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.model import ObjectAttributes
 from orbit_airflow.engine.resilience.policy import RetryPolicy
+from orbit_airflow.engine.storage_class import StorageClass
 from orbit_airflow.hooks.attributes import check_extra_args, pairs, read_extra_args, with_defaults
 
-STORAGE_CLASSES = frozenset(
-    [
-        "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER",
-        "DEEP_ARCHIVE", "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE", "FSX_OPENZFS", "FSX_ONTAP",
-    ]
-)  # fmt: skip
-ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 # amazon's word for "send no ACL"; it means the same here.
 NO_ACL = "no-acl"
 # Two ways to say one thing: an operator's own parameter and boto3's name in extra_args.
@@ -74,15 +70,16 @@ def check_known(values: Mapping[str, Any]) -> None:
 def object_attributes(values: Mapping[str, Any]) -> ObjectAttributes:
     """The object's attributes from an operator's rendered values. ConfigError says which value is wrong."""
     _refuse_twins(values)
-    encryption, key = _encryption(values["encrypt"], values["server_side_encryption"], values["kms_key_id"])
+    encryption = _encryption(values["encrypt"], values["server_side_encryption"], values["kms_key_id"])
     acl = values["acl_policy"]
     named = ObjectAttributes(
         metadata=pairs("metadata", values["metadata"] or None),
         tags=pairs("tags", values["tags"] or None),
         content_type=values["content_type"] or None,
         storage_class=_storage_class(values["storage_class"]),
-        server_side_encryption=encryption,
-        kms_key_id=key,
+        server_side_encryption=encryption.algorithm if encryption else None,
+        kms_key_id=encryption.key_id if encryption else None,
+        extra_args=_bucket_key(encryption),
         acl=None if acl == NO_ACL else acl,
     )
     return with_defaults(named, read_extra_args(values["extra_args"] or {}).attributes)
@@ -96,24 +93,37 @@ def _refuse_twins(values: Mapping[str, Any]) -> None:
 
 
 def _storage_class(value: object) -> str | None:
-    if not value:
-        return None
-    if value not in STORAGE_CLASSES:
-        raise ConfigError(f"no storage class {value!r}; there are {', '.join(sorted(STORAGE_CLASSES))}")
-    return str(value)
+    return StorageClass.parse(str(value)).value if value else None
 
 
-def _encryption(encrypt: object, chosen: object, key: object) -> tuple[str | None, str | None]:
-    """Algorithm and key. ``encrypt`` is amazon's switch: True is AES256, unless an algorithm says otherwise."""
+def _bucket_key(encryption: ServerSideEncryption | None) -> tuple[tuple[str, bool], ...]:
+    chosen = encryption.bucket_key if encryption else None
+    return () if chosen is None else (("BucketKeyEnabled", chosen),)
+
+
+def _encryption(encrypt: object, chosen: object, key: object) -> ServerSideEncryption | None:
+    """The encryption that the three parameters mean together, None when they say nothing.
+
+    ``encrypt`` is amazon's switch: True is AES256, unless an algorithm says otherwise; False is "none", which also
+    overrides what connection and configuration have as a default.
+    """
     if encrypt is not None and not isinstance(encrypt, bool):
         raise ConfigError(f"encrypt is True, False or None, got {encrypt!r}")
-    if chosen and chosen not in ENCRYPTIONS:
-        raise ConfigError(f"server_side_encryption is one of {', '.join(ENCRYPTIONS)}, got {chosen!r}")
-    if encrypt is False and (chosen or key):
-        raise ConfigError("encrypt=False contradicts server_side_encryption or kms_key_id")
-    if encrypt and chosen not in (None, "", "AES256"):
+    named = ServerSideEncryption.parse(chosen) if chosen else None
+    if encrypt is False:
+        if key or (named is not None and named.algorithm != NO_ENCRYPTION):
+            raise ConfigError("encrypt=False contradicts server_side_encryption or kms_key_id")
+        return ServerSideEncryption.none()
+    if encrypt and named is not None and named.algorithm != "AES256":
         raise ConfigError(f"encrypt=True means AES256 and contradicts server_side_encryption={chosen!r}")
-    algorithm = str(chosen) if chosen else "AES256" if encrypt else "aws:kms" if key else None
-    if key and algorithm == "AES256":
-        raise ConfigError("AES256 takes no kms_key_id; say server_side_encryption='aws:kms'")
-    return algorithm, str(key) if key else None
+    if encrypt and named is None:
+        named = ServerSideEncryption.aes256()
+    if not key:
+        return named
+    if named is None:
+        return ServerSideEncryption.kms(str(key))
+    if named.algorithm in (NO_ENCRYPTION, "AES256"):
+        raise ConfigError(f"{named.algorithm} takes no kms_key_id; say server_side_encryption='aws:kms'")
+    if named.key_id is not None:
+        raise ConfigError("kms_key_id and server_side_encryption's key_id say the same thing twice; give one of them")
+    return replace(named, key_id=str(key))

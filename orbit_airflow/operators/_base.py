@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
 
-from orbit_airflow.engine.errors import Paused
+from orbit_airflow.engine.errors import ConfigError, Paused
 from orbit_airflow.engine.events import Reporter
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.token import NoTokens, TokenStore
+from orbit_airflow.hooks.secrets import refuse_secrets
 from orbit_airflow.operators.retry import OrbitRetryPolicy
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class OrbitTransferOperator(BaseOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        try:
+            refuse_secrets("botocore_config", botocore_config)
+        except ConfigError as exc:
+            raise ValueError(f"{self.task_id}: {exc.message}") from exc
 
     def on_kill(self) -> None:
         """Ask the transfer to stop; its parts stay in the store. Runs as a signal handler and does nothing else."""

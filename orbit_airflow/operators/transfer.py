@@ -47,9 +47,12 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
     :param replace: whether an existing object may be replaced. False is atomic: the store itself refuses the upload
         when the key was taken in the meantime.
     :param durable: whether an interrupted upload is continued by the next try.
-    :param storage_class: AWS's name of a storage class, such as STANDARD_IA (templated).
-    :param server_side_encryption: AES256, aws:kms or aws:kms:dsse (templated); None leaves it to the bucket.
-    :param encrypt: True is short for server_side_encryption="AES256".
+    :param storage_class: a storage class by AWS's name or the guide's, such as STANDARD_IA or GlacierFlexibleRetrieval
+        (templated); None leaves it to the connection and the configuration.
+    :param server_side_encryption: AES256, aws:kms or aws:kms:dsse, or a mapping with ``algorithm``, ``key_id`` and
+        ``bucket_key`` (templated); None leaves it to the connection, the configuration and the bucket, "none" to the
+        bucket alone.
+    :param encrypt: True is short for server_side_encryption="AES256", False for "none".
     :param kms_key_id: the KMS key (templated); without server_side_encryption it implies aws:kms.
     :param chunk_size: size of a part in bytes, and the size from which a file has parts.
     :param parallel_operations: how many parts are sent at once.
@@ -86,7 +89,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         replace: bool = False,
         durable: bool = True,
         storage_class: str | None = None,
-        server_side_encryption: str | None = None,
+        server_side_encryption: str | Mapping[str, Any] | None = None,
         encrypt: bool | None = None,
         kms_key_id: str | None = None,
         chunk_size: int | None = None,

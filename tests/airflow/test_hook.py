@@ -11,8 +11,10 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from boto3.s3.transfer import S3Transfer
 
-from orbit_airflow.engine.errors import ConfigError
+from orbit_airflow.engine.encryption import CustomerKey
+from orbit_airflow.engine.errors import ConfigError, TargetExists
 from orbit_airflow.engine.model import ObjectAttributes
+from orbit_airflow.engine.options import UploadOptions
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.hooks.attributes import (
     ATTRIBUTE_ARGS,
@@ -22,6 +24,7 @@ from orbit_airflow.hooks.attributes import (
     with_defaults,
 )
 from orbit_airflow.hooks.s3 import OrbitS3Hook
+from orbit_airflow.hooks.secrets import CUSTOMER_KEY_PLACE, refuse_secrets
 from tests.airflow.conftest import BUCKET, MIB, connection_extra
 from tests.airflow.fakes import FakeComms
 from tests.model_server import ModelServer
@@ -229,8 +232,8 @@ def test_a_given_encryption_is_not_completed_with_the_defaults_key() -> None:
     assert with_defaults(ObjectAttributes(), defaults).kms_key_id == "K"
 
 
-def test_customer_keys_are_refused_as_not_supported(comms: FakeComms, s3: ModelServer) -> None:
-    with pytest.raises(ConfigError, match="not supported"):
+def test_customer_keys_in_arguments_are_refused_and_their_place_is_named(comms: FakeComms, s3: ModelServer) -> None:
+    with pytest.raises(ConfigError, match="orbit_sse_customer_secret"):
         _ = hook_with(comms, s3, {}, extra_args={"SSECustomerKey": "k"}).upload_attributes
 
 
@@ -239,3 +242,80 @@ def test_a_named_connection_that_is_not_there_is_an_error_and_not_another_identi
 ) -> None:
     with pytest.raises(AirflowNotFoundException, match="'lost' was not found"):
         _ = OrbitS3Hook(aws_conn_id="lost").engine
+
+
+def traits(s3: ModelServer, key: str) -> Any:
+    """What the server keeps of the newest version beside its bytes."""
+    return s3._world.store.versions(BUCKET, key)[0].traits
+
+
+def customer_key() -> str:
+    return CustomerKey(b"0123456789abcdef0123456789abcdef").base64
+
+
+def test_a_customer_key_comes_from_the_connection_alone(comms: FakeComms, s3: ModelServer, tmp_path: Path) -> None:
+    """Its place has a name that Airflow itself hides; the same key goes with the next upload's HEAD."""
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 100)
+    service = {"s3": {CUSTOMER_KEY_PLACE: customer_key()}}
+    hook = hook_with(comms, s3, {"service_config": service})
+    hook.upload(path, "customer.txt", BUCKET)
+    assert traits(s3, "customer.txt").customer_key_md5 == CustomerKey.parse(customer_key()).md5
+    with pytest.raises(TargetExists):
+        hook.upload(path, "customer.txt", BUCKET, options=UploadOptions(replace=False))
+    from airflow.sdk._shared.secrets_masker import redact
+
+    assert redact({"service_config": service}, "extra")["service_config"]["s3"][CUSTOMER_KEY_PLACE] == "***"  # type: ignore[index, call-overload]
+    with pytest.raises(ConfigError, match="orbit_sse_customer_secret"):
+        _ = hook_with(comms, s3, {}, orbit_options={"customer_key": customer_key()}).engine
+
+
+@pytest.mark.parametrize(
+    ("section", "connection_args", "connection", "arguments", "hook_args", "given", "expected"),
+    [
+        ("glacier", {}, {}, {}, {}, None, "GLACIER"),
+        ("glacier", {"StorageClass": "ONEZONE_IA"}, {}, {}, {}, None, "ONEZONE_IA"),
+        ("glacier", {"StorageClass": "ONEZONE_IA"}, {"storage_class": "StandardIa"}, {}, {}, None, "STANDARD_IA"),
+        ("", {"StorageClass": "ONEZONE_IA"}, {}, {"storage_class": "GLACIER_IR"}, {}, None, "GLACIER_IR"),
+        ("", {}, {}, {"storage_class": "GLACIER_IR"}, {"StorageClass": "SNOW_"}, "DEEP_ARCHIVE", "DEEP_ARCHIVE"),
+        ("glacier", {}, {"storage_class": "StandardIa"}, {}, {"StorageClass": "DEEP_ARCHIVE"}, None, "DEEP_ARCHIVE"),
+    ],
+)
+def test_the_nearest_word_about_the_storage_class_wins(
+    comms: FakeComms, s3: ModelServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    section: str, connection_args: dict[str, str], connection: dict[str, str], arguments: dict[str, str],
+    hook_args: dict[str, str], given: str | None, expected: str,
+) -> None:  # fmt: skip
+    """airflow.cfg, the connection's extra_args, its orbit options, the hook's options, its extra_args, the upload."""
+    monkeypatch.setenv("AIRFLOW__ORBIT__STORAGE_CLASS", section)
+    path = tmp_path / "f"
+    path.write_bytes(b"x")
+    extra = {"service_config": {"s3": {"extra_args": connection_args, "orbit": connection}}}
+    hook = hook_with(comms, s3, extra, orbit_options=arguments, extra_args=hook_args)
+    options = UploadOptions(attributes=ObjectAttributes(storage_class=given))
+    hook.upload(path, "class.txt", BUCKET, options=options)
+    assert traits(s3, "class.txt").storage_class == expected
+
+
+def test_an_encryption_that_is_given_takes_nothing_of_the_connection_s(
+    comms: FakeComms, s3: ModelServer, tmp_path: Path
+) -> None:
+    """Neither its key nor its context; "none" sends nothing at all."""
+    path = tmp_path / "f"
+    path.write_bytes(b"x")
+    kms = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "k", "SSEKMSEncryptionContext": "e30="}
+    hook = hook_with(comms, s3, {"service_config": {"s3": {"extra_args": kms}}})
+    for algorithm, expected in (("AES256", {"x-amz-server-side-encryption": "AES256"}), ("none", {})):
+        options = UploadOptions(attributes=ObjectAttributes(server_side_encryption=algorithm))
+        hook.upload(path, "sse.txt", BUCKET, options=options)
+        assert traits(s3, "sse.txt").encryption == expected
+
+
+@pytest.mark.parametrize("where", ["orbit_options", "botocore_config"])
+def test_keys_in_the_code_are_refused_by_name(where: str) -> None:
+    """The value is not repeated."""
+    with pytest.raises(ConfigError, match="aws_secret_access_key does not belong into") as caught:
+        refuse_secrets(where, {"aws_secret_access_key": "hidden-word"})
+    assert "hidden-word" not in str(caught.value)
+    refuse_secrets(where, None)
+    refuse_secrets(where, {"proxies": {"https": "http://proxy:3128"}, "s3": {"addressing_style": "path"}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import airflow
@@ -11,7 +12,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 import orbit_airflow
-from orbit_airflow.engine.options import EngineConfig
+from orbit_airflow.engine.options import NOT_TUNING, EngineConfig
 from orbit_airflow.provider_info import get_provider_info
 
 
@@ -33,6 +34,17 @@ def test_every_option_is_one_of_the_engines_and_its_example_is_accepted() -> Non
     examples = {name: option["example"] for name, option in options.items()}
     assert set(EngineConfig.tuning_from(examples)) == set(options)
     assert all(option["default"] is None for option in options.values())
+
+
+def test_the_configuration_section_has_every_tuning_option_and_no_other() -> None:
+    """So that `airflow config list` shows what the engine reads."""
+    tuning = {item.name for item in fields(EngineConfig)} - NOT_TUNING.keys()
+    assert set(get_provider_info()["config"]["orbit"]["options"]) == tuning
+
+
+def test_the_documentation_has_every_option() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    assert [item.name for item in fields(EngineConfig) if f"`{item.name}`" not in text] == []
 
 
 def test_the_version_is_the_packages() -> None:

@@ -49,7 +49,7 @@ def test_classification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (AccessDenied("no"), "Fatal error: access denied: no"),
         (
             Unavailable("down", RequestContext(status=503, code="ServiceUnavailable")),
-            "Retryable error: down [answered 503]",
+            "Retryable error: down [answered 503 ServiceUnavailable]",
         ),
     ],
 )

@@ -39,3 +39,9 @@ class ServerProfile:
     list_uploads_denied: bool = False
     max_skew_seconds: float = 15 * 60
     account_id: str = "123456789012"
+    # Refuse what lacks x-amz-request-payer, or x-amz-expected-bucket-owner, wherever S3 takes the header.
+    requester_pays: bool = False
+    owner_expected: bool = False
+    # As if every bucket had Object Lock with a default retention: bytes come with their MD5 or a checksum.
+    object_lock: bool = False
+    customer_keys_blocked: bool = False

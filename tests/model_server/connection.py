@@ -137,7 +137,7 @@ class Turn:
             self._head, world.keyring, world.region, world.clock(), profile.max_skew_seconds
         )
         self._record.identity = exchange.identity.canonical_id
-        operation = operation_of(self._head, profile.account_id)
+        operation = operation_of(self._head, profile)
         plan = plan_body(self._head, operation, flexible=profile.flexible_checksums)
         self._record.bytes_expected = plan.length
         exchange.declared = plan.checksum[0] if plan.checksum else plan.trailer

@@ -208,9 +208,9 @@ class ModelServer:
         """Know one more key pair."""
         self._world.keyring.add(credentials)
 
-    def expire_credentials(self, access_key: str) -> None:
-        """Answer ExpiredToken to this key pair from now on."""
-        self._world.keyring.expire(access_key)
+    def expire_credentials(self, access_key: str, after: int = 0) -> None:
+        """Answer ExpiredToken to this key pair from now on, or after so many more requests."""
+        self._world.keyring.expire(access_key, after)
 
     def set_profile(self, profile: ServerProfile) -> None:
         """Imitate another store from the next request on."""

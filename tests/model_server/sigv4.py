@@ -28,6 +28,7 @@ class Keyring:
         self._lock = threading.Lock()
         self._known = {item.access_key: item for item in credentials}
         self._expired: set[str] = set()
+        self._uses_left: dict[str, int] = {}
 
     def add(self, credentials: Credentials) -> None:
         """Know one more key pair, or replace the one with the same access key."""
@@ -35,10 +36,13 @@ class Keyring:
             self._known[credentials.access_key] = credentials
             self._expired.discard(credentials.access_key)
 
-    def expire(self, access_key: str) -> None:
-        """From now on the key pair is answered ExpiredToken."""
+    def expire(self, access_key: str, after: int = 0) -> None:
+        """The key pair is answered ExpiredToken from now on, or after so many more requests."""
         with self._lock:
-            self._expired.add(access_key)
+            if after:
+                self._uses_left[access_key] = after
+            else:
+                self._expired.add(access_key)
 
     def find(self, access_key: str, token: str) -> Credentials:
         """The key pair; raises InvalidAccessKeyId, InvalidToken or ExpiredToken."""
@@ -50,7 +54,17 @@ class Keyring:
             raise S3Error("InvalidToken", "The provided token is malformed or otherwise invalid.")
         if expired:
             raise S3Error("ExpiredToken", "The provided token has expired.")
+        self._use(access_key)
         return found
+
+    def _use(self, access_key: str) -> None:
+        with self._lock:
+            if access_key not in self._uses_left:
+                return
+            self._uses_left[access_key] -= 1
+            if not self._uses_left[access_key]:
+                del self._uses_left[access_key]
+                self._expired.add(access_key)
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,7 @@ def _parse(head: RequestHead, region: str) -> _Claim:
         raise S3Error(
             "AuthorizationHeaderMalformed",
             f"The authorization header is malformed; the region '{scope[2]}' is wrong; expecting '{region}'",
+            headers={"x-amz-bucket-region": region},
             fields={"Region": region},
         )
     return _Claim(scope[0], scope[1], scope[2], tuple(match[2].split(";")), match[3])

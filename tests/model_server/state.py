@@ -23,6 +23,9 @@ class ObjectTraits:
     storage_class: str = "STANDARD"
     tags: tuple[tuple[str, str], ...] = ()
     acl: str = "private"
+    lock: dict[str, str] = field(default_factory=dict)
+    # The MD5 of the customer's key (SSE-C), in base64; the key itself is forgotten, as S3 does.
+    customer_key_md5: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from botocore.config import Config
 from orbit_airflow import __version__
 from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.stores import http
+from orbit_airflow.engine.stores.region import follow_buckets
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,7 +52,9 @@ def client_config(config: EngineConfig, base: Config | None = None, *, https: bo
 
 
 def make_client(config: EngineConfig) -> S3Client:
-    """A client from configuration alone; credentials as given, else boto3's standard chain."""
+    """A client from configuration alone; credentials as given, else boto3's standard chain. Without a region anywhere,
+    each bucket is asked for its own.
+    """
     keys = config.credentials
     session = boto3.session.Session(
         aws_access_key_id=keys.access_key if keys else None,
@@ -61,9 +64,10 @@ def make_client(config: EngineConfig) -> S3Client:
         region_name=config.region or os.environ.get("AWS_REGION"),
     )
     https = not (config.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or "").startswith("http://")
-    return session.client(
+    client = session.client(
         "s3", endpoint_url=config.endpoint, verify=config.verify, config=client_config(config, https=https)
     )
+    return client if session.region_name else follow_buckets(client, config.expected_bucket_owner)
 
 
 def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:

@@ -28,7 +28,7 @@ from orbit_airflow.engine.errors import (
 from orbit_airflow.engine.stores.codes import BY_CODE, BY_STATUS, HINTS
 
 _HEADS = frozenset({"HeadObject", "HeadBucket"})
-# A HEAD has no body to say it in: expired credentials are S3's usual reason for a 400, and a busy store's answer is 503.
+# A HEAD has no body to say it in: a 400 is S3's answer to expired credentials, a 503 that of a busy store.
 _HEAD_STATUS: Mapping[int, type[StoreError]] = {400: CredentialsExpired, 503: Throttled}
 _UPLOAD_OPERATIONS = frozenset({"UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"})
 _NOT_SENT = (

@@ -1,6 +1,7 @@
 """Which operation a request is, and how it is served; everything not listed is 501 NotImplemented."""
 
 from tests.model_server.checksums import BY_HEADER
+from tests.model_server.config import ServerProfile
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Operation
 from tests.model_server.operations import buckets, complete, listing, multipart, objects
@@ -90,8 +91,19 @@ _HEADERS = frozenset(BY_HEADER) | {
         "tagging",
         "server-side-encryption",
         "server-side-encryption-aws-kms-key-id",
+        "server-side-encryption-context",
+        "server-side-encryption-bucket-key-enabled",
+        "server-side-encryption-customer-algorithm",
+        "server-side-encryption-customer-key",
+        "server-side-encryption-customer-key-md5",
+        "object-lock-mode",
+        "object-lock-retain-until-date",
+        "object-lock-legal-hold",
     )
 }
+# S3's model has no RequestPayer for these, and no ExpectedBucketOwner for those below.
+_PAID_BY_NOBODY = frozenset(name for name in _SERVED if "Bucket" in name)
+_OWNED_BY_NOBODY = frozenset({"ListBuckets", "CreateBucket"})
 
 
 def name_of(head: RequestHead) -> str:
@@ -101,7 +113,7 @@ def name_of(head: RequestHead) -> str:
     return _ROUTES.get((head.method, level, sub), ("", ""))[0]
 
 
-def operation_of(head: RequestHead, account_id: str) -> Operation:
+def operation_of(head: RequestHead, profile: ServerProfile) -> Operation:
     """The operation, with every parameter and x-amz header understood; raises NotImplemented otherwise."""
     operation = _SERVED.get(name_of(head))
     if operation is None:
@@ -118,6 +130,15 @@ def operation_of(head: RequestHead, account_id: str) -> Operation:
         raise S3Error("NotImplemented", f"Not modelled: {', '.join(unknown)}")
     if len(head.key.encode()) > 1024:
         raise S3Error("KeyTooLongError", "Your key is too long")
-    if head.header("x-amz-expected-bucket-owner", account_id) != account_id:
-        raise S3Error("AccessDenied", "The bucket is not owned by the expected account.")
+    _check_account(head, operation.name, profile)
     return operation
+
+
+def _check_account(head: RequestHead, name: str, profile: ServerProfile) -> None:
+    """Who owns the bucket, and who pays."""
+    missing = "" if profile.owner_expected and name not in _OWNED_BY_NOBODY else profile.account_id
+    if head.header("x-amz-expected-bucket-owner", missing) != profile.account_id:
+        raise S3Error("AccessDenied", "The bucket is not owned by the expected account.")
+    payer = head.header("x-amz-request-payer")
+    if profile.requester_pays and name not in _PAID_BY_NOBODY and payer != "requester":
+        raise S3Error("AccessDenied", "Requester pays, and this one did not say so.")

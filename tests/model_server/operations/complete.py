@@ -20,7 +20,8 @@ from tests.model_server.checksums import (
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
 from tests.model_server.operations.conditions import check_write, claim_write
-from tests.model_server.operations.traits import etag_for, new_version, version_id_header
+from tests.model_server.operations.customer import check_upload_key
+from tests.model_server.operations.traits import etag_for, new_version, opaque, version_id_header
 from tests.model_server.state import CompletedUpload, ObjectChecksum, StoredPart, StoredVersion, Upload
 from tests.model_server.store import no_such_upload
 from tests.model_server.wire import Response
@@ -39,7 +40,8 @@ class _Listed:
 def admit_complete(ex: Exchange) -> None:
     """The upload is open, or was finished and the store repeats its answer."""
     if _repeatable(ex) is None:
-        ex.world.store.upload(ex.bucket, ex.key, ex.head.parameter("uploadId"))
+        upload = ex.world.store.upload(ex.bucket, ex.key, ex.head.parameter("uploadId"))
+        check_upload_key(ex, upload.traits, optional=upload.algorithm is None)
         claim_write(ex)
 
 
@@ -96,7 +98,7 @@ def _assemble(ex: Exchange, upload: Upload, listed: list[_Listed]) -> StoredVers
     version.multipart = True
     version.content = Content(tuple(part.blob for part in parts))
     digest = hashlib.md5(b"".join(_etag_bytes(part) for part in parts)).hexdigest()
-    version.etag = etag_for(ex, f"{digest}-{len(parts)}")
+    version.etag = etag_for(ex, f"{digest}-{len(parts)}", encrypted=opaque(version.traits))
     version.checksum = _object_checksum(ex, upload, parts)
     store = ex.world.store
     with store.lock:

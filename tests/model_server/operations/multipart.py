@@ -6,7 +6,8 @@ from tests.model_server.checksums import Algorithm, ChecksumType, algorithm_name
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
 from tests.model_server.operations.conditions import refuse_conditions
-from tests.model_server.operations.traits import etag_for, traits_from
+from tests.model_server.operations.customer import check_upload_key
+from tests.model_server.operations.traits import check_locked_body, etag_for, opaque, traits_from
 from tests.model_server.state import StoredPart, Upload
 from tests.model_server.store import fresh_id, no_such_upload
 from tests.model_server.wire import Response
@@ -19,7 +20,7 @@ def admit_create(ex: Exchange) -> None:
     """The bucket exists and the headers say nothing impossible."""
     ex.world.store.bucket(ex.bucket)
     refuse_conditions(ex)
-    traits_from(ex.head)
+    traits_from(ex)
     _checksum_wish(ex)
 
 
@@ -27,7 +28,7 @@ def create_upload(ex: Exchange) -> Response:
     """A new upload with its own id."""
     algorithm, kind = _checksum_wish(ex)
     store = ex.world.store
-    upload = Upload(fresh_id(), ex.key, ex.identity, store.now(), traits_from(ex.head), algorithm, kind)
+    upload = Upload(fresh_id(), ex.key, ex.identity, store.now(), traits_from(ex), algorithm, kind)
     with store.lock:
         store.bucket(ex.bucket).uploads[upload.upload_id] = upload
     ex.record.upload_id = upload.upload_id
@@ -81,6 +82,8 @@ def admit_part(ex: Exchange) -> None:
         raise S3Error("InvalidArgument", "partNumber is missing.")
     upload = ex.world.store.upload(ex.bucket, ex.key, ex.head.parameter("uploadId"))
     refuse_conditions(ex)
+    check_upload_key(ex, upload.traits)
+    check_locked_body(ex)
     if ex.record.bytes_expected > profile.max_part_size:
         raise S3Error("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
     if upload.algorithm is not None and ex.declared is not upload.algorithm:
@@ -97,12 +100,13 @@ def upload_part(ex: Exchange) -> Response:
     assert ex.body.blob is not None
     checksum = (ex.declared, ex.body.digests[ex.declared]) if ex.declared is not None else None
     number = int(ex.head.parameter("partNumber"))
-    part = StoredPart(number, ex.body.blob, etag_for(ex, ex.body.md5), checksum, ex.world.store.now())
+    part = StoredPart(number, ex.body.blob, ex.body.md5, checksum, ex.world.store.now())
     try:
         upload = ex.world.store.upload(ex.bucket, ex.key, ex.head.parameter("uploadId"))
         with upload.lock:
             if not upload.open:
                 raise no_such_upload(upload.upload_id)
+            part.etag = etag_for(ex, part.etag, encrypted=opaque(upload.traits))
             replaced = upload.parts.get(number)
             upload.parts[number] = part
     except S3Error:
@@ -136,6 +140,7 @@ def abort_upload(ex: Exchange) -> Response:
 def list_parts(ex: Exchange) -> Response:
     """One page of the parts; the markers are part numbers."""
     upload = ex.world.store.upload(ex.bucket, ex.key, ex.head.parameter("uploadId"))
+    check_upload_key(ex, upload.traits, optional=upload.algorithm is None)
     encoding = encoding_of(ex.head.parameter("encoding-type"))
     most = min(ex.integer("max-parts", _PAGE, 0, 2**31), ex.world.profile.max_parts_page)
     marker = ex.integer("part-number-marker", 0, 0, 2**31)

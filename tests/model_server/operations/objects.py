@@ -7,10 +7,13 @@ from tests.model_server.checksums import encode_digest
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
 from tests.model_server.operations.conditions import check_read, check_write, claim_write
+from tests.model_server.operations.customer import check_read_key
 from tests.model_server.operations.traits import (
+    check_locked_body,
     checksum_headers,
     etag_for,
     new_version,
+    opaque,
     traits_from,
     version_headers,
     version_id_header,
@@ -27,16 +30,17 @@ def admit_put(ex: Exchange) -> None:
     ex.world.store.bucket(ex.bucket)
     if ex.record.bytes_expected > ex.world.profile.max_put_size:
         raise S3Error("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
-    traits_from(ex.head)
+    traits_from(ex)
+    check_locked_body(ex)
     claim_write(ex)
 
 
 def put_object(ex: Exchange) -> Response:
     """Store the received body as the newest version."""
     assert ex.body.blob is not None
-    version = new_version(ex, traits_from(ex.head))
+    version = new_version(ex, traits_from(ex))
     version.content = Content((ex.body.blob,))
-    version.etag = etag_for(ex, ex.body.md5)
+    version.etag = etag_for(ex, ex.body.md5, encrypted=opaque(version.traits))
     if ex.declared is not None:
         value = encode_digest(ex.body.digests[ex.declared])
         version.checksum = ObjectChecksum(ex.declared, value, "FULL_OBJECT")
@@ -71,6 +75,7 @@ def find_version(ex: Exchange) -> StoredVersion:
 def get_object(ex: Exchange) -> Response:
     """The bytes of a version, or of one range of it; a HEAD gets the same headers and no bytes."""
     version = find_version(ex)
+    check_read_key(ex, version.traits)
     check_read(ex, version)
     headers = version_headers(ex, version)
     span = _requested_span(ex, version.size)

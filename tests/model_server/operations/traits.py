@@ -6,8 +6,8 @@ import urllib.parse
 from tests.model_server.blobs import Content
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
+from tests.model_server.operations.customer import customer_key_md5, key_headers
 from tests.model_server.state import ObjectTraits, StoredVersion, Upload
-from tests.model_server.wire import RequestHead
 from tests.model_server.xml_text import http_time
 
 _META = "x-amz-meta-"
@@ -20,7 +20,13 @@ _SYSTEM = (
     "content-language",
     "expires",
 )
-_ENCRYPTION = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
+_ENCRYPTION = (
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-context",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+)
+_LOCK = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold")
 _STORAGE_CLASSES = frozenset(
     {
         "STANDARD",
@@ -35,8 +41,9 @@ _STORAGE_CLASSES = frozenset(
 )
 
 
-def traits_from(head: RequestHead) -> ObjectTraits:
+def traits_from(ex: Exchange) -> ObjectTraits:
     """What the headers of a PutObject or CreateMultipartUpload say; raises S3Error for impossible values."""
+    head = ex.head
     metadata = {name[len(_META) :]: value for name, value in head.headers.items() if name.startswith(_META)}
     if sum(len(name) + len(value) for name, value in metadata.items()) > _MAX_METADATA:
         raise S3Error("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size.")
@@ -47,14 +54,26 @@ def traits_from(head: RequestHead) -> ObjectTraits:
     storage_class = head.header("x-amz-storage-class", "STANDARD")
     if storage_class not in _STORAGE_CLASSES:
         raise S3Error("InvalidStorageClass", "The storage class you specified is not valid")
+    encryption = {name: head.header(name) for name in _ENCRYPTION if name in head.headers}
     return ObjectTraits(
         metadata=metadata,
         system={"content-type": "binary/octet-stream", **system, **({"content-encoding": kept} if kept else {})},
-        encryption={name: head.header(name) for name in _ENCRYPTION if name in head.headers},
+        encryption=_checked_encryption(encryption) | key_headers(customer_key_md5(ex)),
+        lock={name: head.header(name) for name in _LOCK if name in head.headers},
+        customer_key_md5=customer_key_md5(ex),
         storage_class=storage_class,
         tags=tuple(urllib.parse.parse_qsl(head.header("x-amz-tagging"), keep_blank_values=True)),
         acl=head.header("x-amz-acl", "private"),
     )
+
+
+def _checked_encryption(given: dict[str, str]) -> dict[str, str]:
+    algorithm = given.get(_ENCRYPTION[0], "")
+    if algorithm not in ("", "AES256", "aws:kms", "aws:kms:dsse"):
+        raise S3Error("InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid.")
+    if not algorithm.startswith("aws:kms") and any(name in given for name in _ENCRYPTION[1:]):
+        raise S3Error("InvalidArgument", "KMS headers need x-amz-server-side-encryption aws:kms.")
+    return given
 
 
 def version_headers(ex: Exchange, version: StoredVersion) -> dict[str, str]:
@@ -66,6 +85,7 @@ def version_headers(ex: Exchange, version: StoredVersion) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         **traits.system,
         **traits.encryption,
+        **traits.lock,
         **{_META + name: value for name, value in traits.metadata.items()},
         **version_id_header(ex, version),
     }
@@ -90,12 +110,25 @@ def version_id_header(ex: Exchange, version: StoredVersion) -> dict[str, str]:
     return {"x-amz-version-id": version.version_id}
 
 
-def etag_for(ex: Exchange, md5: str) -> str:
-    """The ETag: the MD5, or something random on a store with opaque ETags."""
-    return secrets.token_hex(16) if ex.world.profile.opaque_etags else md5
+def etag_for(ex: Exchange, md5: str, *, encrypted: bool = False) -> str:
+    """The ETag: the MD5, or something random on a store with opaque ETags and under a customer's key or KMS."""
+    return secrets.token_hex(16) if ex.world.profile.opaque_etags or encrypted else md5
 
 
 def new_version(ex: Exchange, source: ObjectTraits | Upload) -> StoredVersion:
     """A version of the exchange's key without content yet."""
     traits = source.traits if isinstance(source, Upload) else source
     return StoredVersion(ex.key, "null", Content(), "", traits, ex.world.store.now(), ex.world.owner)
+
+
+def opaque(traits: ObjectTraits) -> bool:
+    """True when the encryption hides the MD5 of the bytes."""
+    return bool(traits.customer_key_md5) or traits.encryption.get(_ENCRYPTION[0], "").startswith("aws:kms")
+
+
+def check_locked_body(ex: Exchange) -> None:
+    """Under Object Lock, bytes come with their MD5 or a checksum."""
+    locked = ex.world.profile.object_lock or any(name in ex.head.headers for name in _LOCK)
+    if locked and ex.declared is None and not ex.head.header("content-md5"):
+        message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
+        raise S3Error("InvalidRequest", message)
