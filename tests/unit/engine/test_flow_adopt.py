@@ -10,6 +10,7 @@ import pytest
 from orbit_airflow.engine.model import ListedUpload, ObjectAttributes, Part, UploadsPage
 from orbit_airflow.engine.store import PartDigests
 from orbit_airflow.testing import Fault
+from orbit_airflow.testing.faults import When
 from tests.unit.engine.bench import PART, Bench, DictTokens, FakeTime, Killed, QuickCancellation, Refusing, data_of
 from tests.unit.engine.test_testing_stores import _Body
 
@@ -165,6 +166,31 @@ def test_a_second_death_before_the_adoption_is_saved_loses_nothing(bench: Bench)
             pass
         bench.faulty.clear()
         bench.upload(try_number=3)
+        bench.settled(data)
+        assert bench.sent <= SIZE + PART, request
+    assert request > 8
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("profile", PROFILES, ids=["full", "none", "composite"])
+def test_a_second_death_behind_a_wholly_lost_state_loses_nothing(
+    bench: Bench, profile: dict[str, Any], when: When, replace: bool
+) -> None:
+    """The same with nothing kept of the first try, and an object that carries a mark which nobody knows any more."""
+    for request in range(1, 25):
+        bench.use(**profile, complete_again="gone")
+        data, begun = _all_was_lost(bench)
+        bench.workers = 1
+        bench.kill_at(request, when)
+        try:
+            bench.upload(try_number=2, begun_after=begun, replace=replace)
+            break
+        except Killed:
+            pass
+        bench.faulty.clear()
+        bench.time.now += 100
+        bench.upload(try_number=3, begun_after=begun, replace=replace)
         bench.settled(data)
         assert bench.sent <= SIZE + PART, request
     assert request > 8

@@ -69,6 +69,7 @@ _tokens = st.builds(
     checksum_type=st.none() | st.sampled_from(ChecksumType),
     attributes=st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
     created_at=st.none() | _whole,
+    adopted=st.booleans(),
     sweep=st.booleans(),
     local=st.none() | _locals,
     outcome=_outcomes,
@@ -182,6 +183,15 @@ def test_a_running_token_needs_its_fields(name: str) -> None:
     del data[name]
     with pytest.raises(TokenRejected):
         UploadToken.from_mapping(data, TARGET)
+
+
+def test_a_token_from_before_a_field_was_added_is_read() -> None:
+    """An upgrade in the middle of a night's upload does not cost its parts."""
+    data = _full().to_mapping()
+    for name in ("attributes", "created_at", "adopted"):
+        data.pop(name)
+    token = UploadToken.from_mapping(data, TARGET)
+    assert (token.attributes, token.created_at, token.adopted) == (None, None, False)
 
 
 def test_done_needs_a_result() -> None:
