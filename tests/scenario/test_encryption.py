@@ -92,7 +92,7 @@ def test_another_key_on_resume_is_a_clear_error_that_keeps_the_parts(
 def test_an_object_under_a_key_that_is_not_ours_is_named_as_such(stage: Stage, upload: Upload) -> None:
     """Its HEAD is a bare 400; the message says what that may mean."""
     upload(stage.engine(customer_key=KEY))
-    with pytest.raises(InvalidRequest, match="under a customer key"):
+    with pytest.raises(AccessDenied, match="under a customer key"):
         upload(replace=False, resume=False)
 
 
