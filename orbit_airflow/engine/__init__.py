@@ -8,25 +8,55 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orbit_airflow.engine.compose import engine_over, open_engine
     from orbit_airflow.engine.errors import OrbitError
+    from orbit_airflow.engine.events import (
+        BatchProgress,
+        Notice,
+        Progress,
+        Reporter,
+        Retrying,
+        ThroughputTracker,
+        TransferCompleted,
+        TransferDirection,
+        TransferEvent,
+        TransferFailed,
+        TransferStarted,
+        TransferStats,
+    )
     from orbit_airflow.engine.facade import TransferEngine
     from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
     from orbit_airflow.engine.options import Credentials, EngineConfig, UploadOptions
+    from orbit_airflow.engine.progress import ProgressAggregator, ProgressReceiver, ProgressReporter
     from orbit_airflow.engine.resilience.policy import RetryPolicy
     from orbit_airflow.engine.runner import Cancellation
     from orbit_airflow.engine.token import FileTokenStore, ResumeState
 
 _HOMES = {
+    "BatchProgress": "events",
     "Cancellation": "runner",
     "Credentials": "options",
     "EngineConfig": "options",
     "FileTokenStore": "token",
     "Integrity": "model",
+    "Notice": "events",
     "ObjectAttributes": "model",
     "ObjectRef": "model",
     "OrbitError": "errors",
+    "Progress": "events",
+    "ProgressAggregator": "progress",
+    "ProgressReceiver": "progress",
+    "ProgressReporter": "progress",
+    "Reporter": "events",
     "ResumeState": "token",
     "RetryPolicy": "resilience.policy",
+    "Retrying": "events",
+    "ThroughputTracker": "events",
+    "TransferCompleted": "events",
+    "TransferDirection": "events",
     "TransferEngine": "facade",
+    "TransferEvent": "events",
+    "TransferFailed": "events",
+    "TransferStarted": "events",
+    "TransferStats": "events",
     "UploadOptions": "options",
     "UploadResult": "model",
     "engine_over": "compose",
@@ -34,17 +64,32 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchProgress",
     "Cancellation",
     "Credentials",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
+    "Notice",
     "ObjectAttributes",
     "ObjectRef",
     "OrbitError",
+    "Progress",
+    "ProgressAggregator",
+    "ProgressReceiver",
+    "ProgressReporter",
+    "Reporter",
     "ResumeState",
     "RetryPolicy",
+    "Retrying",
+    "ThroughputTracker",
+    "TransferCompleted",
+    "TransferDirection",
     "TransferEngine",
+    "TransferEvent",
+    "TransferFailed",
+    "TransferStarted",
+    "TransferStats",
     "UploadOptions",
     "UploadResult",
     "engine_over",

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orbit_airflow.engine.errors import ConfigError, OrbitError
-from orbit_airflow.engine.events import GuardedReporter, Reporter, no_reporter
+from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import ObjectRef, UploadResult
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
+from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.store import TransferStore
 from orbit_airflow.engine.token import (
@@ -68,7 +69,7 @@ class TransferEngine:
         failure but SourceChanged and TargetExists the parts are kept for the next call with the same arguments.
         ``cancel`` may be set from any thread or signal handler; the call then raises Paused within a second.
         """
-        stop, guarded = cancel or Cancellation(), GuardedReporter(reporter)
+        stop, guarded = cancel or Cancellation(), OperationReporter(reporter)
         local_path = os.fspath(path)
         target = target_hash("upload", ref, local_path)
         job = UploadJob(
@@ -85,7 +86,8 @@ class TransferEngine:
             monotonic=self._monotonic,
             rng=self._rng,
         )
-        return UploadFlow(job).run()
+        with guarded:
+            return UploadFlow(job).run()
 
     def upload_file_multipart(
         self,
