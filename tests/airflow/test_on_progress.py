@@ -32,7 +32,14 @@ def upload(dag: Any, path: Path, **kwargs: Any) -> OrbitS3UploadOperator:
     HEARD.clear()
     with dag:
         return OrbitS3UploadOperator(
-            **{"task_id": "up", "filename": str(path), "dest_bucket": BUCKET, "dest_key": "p", "retries": 3, **kwargs}
+            **{
+                "task_id": "up",
+                "filename": str(path),
+                "dest_bucket": BUCKET,
+                "dest_key": "p",
+                "replace": True,
+                **kwargs,
+            }
         )
 
 
@@ -48,7 +55,7 @@ def test_the_function_is_given_the_events(dag: Any, run_try: RunTry, comms: Fake
 def test_the_function_hears_of_a_failure(
     dag: Any, run_try: RunTry, s3: ModelServer, comms: FakeComms, make_file: MakeFile
 ) -> None:
-    s3.add_fault(Fault.answer("UploadPart", 403, "AccessDenied", times=None))
+    s3.inject(Fault(operation="UploadPart", action="error", status=403, code="AccessDenied", times=None))
     ended = run_try(upload(dag, make_file(11 * MIB), on_progress=hear))
     assert ended.state == "failed"
     assert isinstance(HEARD[-1], TransferFailed)

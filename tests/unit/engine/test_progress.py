@@ -338,7 +338,7 @@ def test_no_thread_left_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, ca
 def test_a_reporter_may_close_itself() -> None:
     """It would wait for itself otherwise."""
     answers: list[bool] = []
-    reporter = DetachedReporter(lambda event: answers.append(reporter.close(timeout=LONG)))
+    reporter: DetachedReporter = DetachedReporter(lambda event: answers.append(reporter.close(timeout=LONG)))
     reporter(STARTED)
     assert reporter.close(timeout=LONG)
     assert answers == [True]
