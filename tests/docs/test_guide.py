@@ -15,14 +15,16 @@ import pytest
 from orbit_airflow.engine import EngineConfig, TransferEngine, open_engine
 from orbit_airflow.engine.model import MIB
 from tests.docs.blocks import Block, blocks_of, excused, runnable
-from tests.docs.pending import needing
+from tests.docs.pending import case, needing
 from tests.model_server import ModelServer
+from tests.model_server.config import Credentials
 
 PAGE = "docs/guide.md"
 BUCKETS = ("my-bucket", "data-lake", "backups", "migration-bucket")
 OBJECTS = ("path/to/file.txt", "data/report.pdf", "data/large-file.bin", "source/file.txt", "critical/data.bin")
 LARGE = ("local/large-dataset.tar.gz", "huge-file.bin", "backups/db_backup.tar.gz")
 SMALL = ("analytics/sales_2025.parquet", "data/to/migrate/a.txt", "data/to/migrate/deep/b.txt")
+ROLE = Credentials(access_key="AKIAROLE", secret_key="role-secret", session_token="role-session")
 SAID = {
     "Basic upload": "Upload complete!\n",
     "Basic download": "Downloaded 16 bytes\n",
@@ -37,7 +39,7 @@ SAID = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ModelServer]:
-    with ModelServer() as running:
+    with ModelServer(credentials=(Credentials(), ROLE)) as running:
         for bucket in BUCKETS:
             running.create_bucket(bucket)
         yield running
@@ -85,7 +87,7 @@ def engine(environment: None, server: ModelServer, tmp_path: Path) -> TransferEn
     return open_engine(EngineConfig(bucket="my-bucket", region=server.region))
 
 
-@pytest.mark.parametrize("block", [needing(block.heading, block) for block in runnable(PAGE)], ids=str)
+@pytest.mark.parametrize("block", [case(block.heading, block) for block in runnable(PAGE)], ids=str)
 def test_a_snippet_runs(block: Block, engine: TransferEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """With nothing but an engine, and it says what the guide's says."""
     block.run({"engine": engine})
@@ -109,18 +111,19 @@ def test_the_credentials_file_is_read(
     keys = f"aws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
     (at_home / ".aws" / "credentials").write_text(f"[default]\n{keys}")
     (at_home / ".aws" / "config").write_text(f"[default]\nregion = {server.region}\n")
-    assert open_engine(EngineConfig(bucket="my-bucket")).exists("path/to/file.txt")
+    found: Any = open_engine(EngineConfig(bucket="my-bucket"))
+    assert found.exists("path/to/file.txt")
 
 
 @needing("role")
-def test_a_role_is_used(engine: TransferEngine, server: ModelServer, monkeypatch: Any) -> None:
+def test_a_role_is_used(engine: TransferEngine, monkeypatch: Any) -> None:
     """A container's credentials, from its endpoint on loopback."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     answer = {
-        "AccessKeyId": server.access_key,
-        "SecretAccessKey": server.secret_key,
-        "Token": "session",
+        "AccessKeyId": ROLE.access_key,
+        "SecretAccessKey": ROLE.secret_key,
+        "Token": ROLE.session_token,
         "Expiration": "2099-01-01T00:00:00Z",
     }
 
@@ -140,7 +143,8 @@ def test_a_role_is_used(engine: TransferEngine, server: ModelServer, monkeypatch
     thread.start()
     try:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{metadata.server_port}/role")
-        assert open_engine(EngineConfig(bucket="my-bucket")).exists("path/to/file.txt")
+        found: Any = open_engine(EngineConfig(bucket="my-bucket"))
+        assert found.exists("path/to/file.txt")
     finally:
         metadata.shutdown()
         thread.join()
@@ -162,7 +166,7 @@ OPTIONS: dict[str, tuple[object, object]] = {
 }
 
 
-@pytest.mark.parametrize("name", [needing(name, name) for name in OPTIONS])
+@pytest.mark.parametrize("name", [case(name, name) for name in OPTIONS])
 def test_an_option_has_the_guides_name_and_default(name: str) -> None:
     """None stands for the guide's "-", "Auto-detect", "None" and, for the class, the bucket's own Standard."""
     default, other = OPTIONS[name]
@@ -182,8 +186,9 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize("name", [needing("storage_class", name) for name in CLASSES])
+@pytest.mark.parametrize("name", [case("storage_class", name) for name in CLASSES])
 def test_a_storage_class_has_the_guides_name(name: str) -> None:
     """And AWS's on the wire."""
-    config: Any = {"storage_class": name}
-    assert EngineConfig(**config).storage_class == CLASSES[name]
+    given: Any = {"storage_class": name}
+    config: Any = EngineConfig(**given)
+    assert config.storage_class == CLASSES[name]
