@@ -55,8 +55,8 @@ def test_the_function_is_given_the_events(dag: Any, run_try: RunTry, comms: Fake
 def test_the_function_hears_of_a_failure(
     dag: Any, run_try: RunTry, s3: ModelServer, comms: FakeComms, make_file: MakeFile
 ) -> None:
-    s3.inject(Fault(operation="UploadPart", action="error", status=403, code="AccessDenied", times=None))
-    ended = run_try(upload(dag, make_file(11 * MIB), on_progress=hear))
+    s3.inject(Fault(operation="PutObject", action="error", status=403, code="AccessDenied", times=None))
+    ended = run_try(upload(dag, make_file(100), on_progress=hear))
     assert ended.state == "failed"
     assert isinstance(HEARD[-1], TransferFailed)
     assert "AccessDenied" in HEARD[-1].error
