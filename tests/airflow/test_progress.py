@@ -11,6 +11,7 @@ import pytest
 from orbit_airflow.durable.checkpoint import Checkpoint
 from orbit_airflow.durable.progress import RETRIES_TOLD, TransferReporter, XComProgress, human_size, human_time
 from orbit_airflow.engine.events import (
+    BatchProgress,
     Notice,
     Progress,
     Retrying,
@@ -139,6 +140,17 @@ def test_a_failure_is_called_paused_when_it_was_asked_for(stage: Stage) -> None:
     stage.cancel.cancel()
     stage.tell(TransferFailed(key="k", error="stopped", kept_bytes=5))
     assert stage.pushed[-1]["phase"] == "paused"
+
+
+def test_a_batch_shows_its_objects(stage: Stage) -> None:
+    for done in range(1, 5):
+        stage.tell(BatchProgress(completed=done, total=100, succeeded=done, failed=0), after=1.0)
+    assert stage.log.texts() == []
+    stage.tell(BatchProgress(completed=100, total=100, succeeded=98, failed=2), after=0.1)
+    assert stage.log.texts() == ["100 of 100 objects: 98 succeeded, 2 failed"]
+    shown = {name: stage.pushed[-1][name] for name in ("phase", "items_total", "items_done", "items_failed")}
+    assert shown == {"phase": "batch", "items_total": 100, "items_done": 100, "items_failed": 2}
+    assert stage.pushed[-1]["percentage"] == 100.0
 
 
 def test_retries_are_told_until_there_are_too_many(stage: Stage) -> None:
