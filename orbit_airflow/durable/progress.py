@@ -11,6 +11,7 @@ from typing import Any
 from orbit_airflow.durable.checkpoint import Checkpoint
 from orbit_airflow.engine.errors import printable
 from orbit_airflow.engine.events import (
+    BatchProgress,
     Notice,
     Progress,
     Retrying,
@@ -132,6 +133,8 @@ class TransferReporter:
                 self._completed(event)
             case TransferFailed():
                 self._failed(event)
+            case BatchProgress():
+                self._batch_moved(event)
 
     def _show(self, *, at_once: bool = False, **changes: Any) -> None:
         if self._progress is not None:
@@ -179,7 +182,7 @@ class TransferReporter:
         )
 
     def _moved(self, event: Progress) -> None:
-        eta = round(event.eta_seconds, 1) if event.eta_seconds is not None else None
+        eta = round(event.eta_secs, 1) if event.eta_secs is not None else None
         figures: dict[str, Any] = {
             "bytes_done": event.bytes_done,
             "bytes_sent": event.bytes_sent,
@@ -222,15 +225,16 @@ class TransferReporter:
 
     def _completed(self, event: TransferCompleted) -> None:
         rate = event.bytes_sent / event.duration if event.duration > 0 else 0.0
+        proof = f", proved by {event.integrity.value}" if event.integrity else ""
         saved = f", {human_size(event.bytes_saved)} saved by resuming" if event.bytes_saved else ""
         self._log.info(
             f"{self._uri} is complete: {human_size(event.total_bytes)}, {human_size(event.bytes_sent)} sent{saved}, "
-            f"in {human_time(event.duration)} ({human_size(rate)}/s), proved by {event.integrity.value}",
+            f"in {human_time(event.duration)} ({human_size(rate)}/s){proof}",
             bytes_total=event.total_bytes,
             bytes_sent=event.bytes_sent,
             bytes_saved=event.bytes_saved,
             duration=round(event.duration, 3),
-            integrity=event.integrity.value,
+            integrity=event.integrity.value if event.integrity else None,
             resumed=event.resumed,
         )
         self._show(
@@ -250,6 +254,25 @@ class TransferReporter:
         paused = self._cancel.cancelled
         self._log.warning(f"the upload {'paused' if paused else 'failed'}: {printable(event.error, 2000)}")
         self._show(at_once=True, phase="paused" if paused else "failed", key=event.key)
+
+    def _batch_moved(self, event: BatchProgress) -> None:
+        percentage = round(event.percentage, 1)
+        ended = event.completed >= event.total
+        self._show(
+            at_once=ended,
+            phase="batch",
+            items_total=event.total,
+            items_done=event.completed,
+            items_failed=event.failed,
+            percentage=percentage,
+        )
+        if self._line_due(percentage) or ended:
+            self._log.info(
+                f"{event.completed} of {event.total} objects: {event.succeeded} succeeded, {event.failed} failed",
+                items_total=event.total,
+                items_done=event.completed,
+                items_failed=event.failed,
+            )
 
 
 def _percent(done: int, total: int) -> float:

@@ -9,9 +9,24 @@ if TYPE_CHECKING:
     from orbit_airflow.engine.compose import engine_over, open_engine
     from orbit_airflow.engine.encryption import CustomerKey, ServerSideEncryption
     from orbit_airflow.engine.errors import OrbitError
+    from orbit_airflow.engine.events import (
+        BatchProgress,
+        Notice,
+        Progress,
+        Reporter,
+        Retrying,
+        ThroughputTracker,
+        TransferCompleted,
+        TransferDirection,
+        TransferEvent,
+        TransferFailed,
+        TransferStarted,
+        TransferStats,
+    )
     from orbit_airflow.engine.facade import TransferEngine
     from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
     from orbit_airflow.engine.options import Credentials, EngineConfig, UploadOptions
+    from orbit_airflow.engine.progress import ProgressAggregator, ProgressReceiver, ProgressReporter
     from orbit_airflow.engine.resilience.breaker import CircuitBreaker, CircuitBreakerConfig
     from orbit_airflow.engine.resilience.policy import BackoffStrategy, RetryPolicy, with_retry
     from orbit_airflow.engine.runner import Cancellation
@@ -20,31 +35,47 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BackoffStrategy": "resilience.policy",
+    "BatchProgress": "events",
     "Cancellation": "runner",
     "CircuitBreaker": "resilience.breaker",
     "CircuitBreakerConfig": "resilience.breaker",
     "Credentials": "options",
     "CustomerKey": "encryption",
+    "engine_over": "compose",
     "EngineConfig": "options",
     "FileTokenStore": "token",
     "Integrity": "model",
+    "Notice": "events",
     "ObjectAttributes": "model",
     "ObjectRef": "model",
+    "open_engine": "compose",
     "OrbitError": "errors",
+    "Progress": "events",
+    "ProgressAggregator": "progress",
+    "ProgressReceiver": "progress",
+    "ProgressReporter": "progress",
+    "Reporter": "events",
     "ResumeState": "token",
+    "Retrying": "events",
     "RetryPolicy": "resilience.policy",
     "ServerSideEncryption": "encryption",
     "StorageClass": "storage_class",
+    "ThroughputTracker": "events",
+    "TransferCompleted": "events",
+    "TransferDirection": "events",
     "TransferEngine": "facade",
+    "TransferEvent": "events",
+    "TransferFailed": "events",
+    "TransferStarted": "events",
+    "TransferStats": "events",
     "UploadOptions": "options",
     "UploadResult": "model",
-    "engine_over": "compose",
-    "open_engine": "compose",
     "with_retry": "resilience.policy",
 }
 
 __all__ = [
     "BackoffStrategy",
+    "BatchProgress",
     "Cancellation",
     "CircuitBreaker",
     "CircuitBreakerConfig",
@@ -53,14 +84,28 @@ __all__ = [
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
+    "Notice",
     "ObjectAttributes",
     "ObjectRef",
     "OrbitError",
+    "Progress",
+    "ProgressAggregator",
+    "ProgressReceiver",
+    "ProgressReporter",
+    "Reporter",
     "ResumeState",
     "RetryPolicy",
+    "Retrying",
     "ServerSideEncryption",
     "StorageClass",
+    "ThroughputTracker",
+    "TransferCompleted",
+    "TransferDirection",
     "TransferEngine",
+    "TransferEvent",
+    "TransferFailed",
+    "TransferStarted",
+    "TransferStats",
     "UploadOptions",
     "UploadResult",
     "engine_over",

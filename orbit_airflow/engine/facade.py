@@ -11,10 +11,11 @@ from pathlib import Path
 
 from orbit_airflow.engine.defaults import with_engine_defaults
 from orbit_airflow.engine.errors import ConfigError, OrbitError
-from orbit_airflow.engine.events import GuardedReporter, Reporter, no_reporter
+from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import ObjectRef, UploadResult
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
+from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.store import TransferStore
 from orbit_airflow.engine.token import (
@@ -70,7 +71,7 @@ class TransferEngine:
         ``cancel`` may be set from any thread or signal handler; the call then raises Paused between two blocks, waits
         or requests; a request that hangs ends by its own time limits first (parts are left behind after half a second).
         """
-        stop, guarded = cancel or Cancellation(), GuardedReporter(reporter)
+        stop, guarded = cancel or Cancellation(), OperationReporter(reporter)
         local_path, chosen = os.fspath(path), options or UploadOptions()
         kept = tokens if tokens is not None and chosen.resume else NoTokens()
         target = target_hash("upload", ref, local_path)
@@ -88,7 +89,8 @@ class TransferEngine:
             monotonic=self._monotonic,
             rng=self._rng,
         )
-        return UploadFlow(job).run()
+        with guarded:
+            return UploadFlow(job).run()
 
     def upload_file_multipart(
         self,

@@ -39,7 +39,7 @@ class SinglePut:
     def run(self, token: UploadToken) -> Outcome:
         """The object's outcome, already saved as done. TargetExists, SourceChanged and StoreError as they come."""
         job, size = self._job, self._source.size
-        job.reporter(TransferStarted(job.ref.key, size, size, 0, None, 0, 0))
+        job.reporter(TransferStarted(key=job.ref.key, total_bytes=size, part_size=size))
         for reading in range(1, MAX_READINGS + 1):
             body = PartBody(self._source, Part(1, 0, size), buffer_for(size), md5=False)
             self._fence(body)

@@ -46,7 +46,8 @@ class UploadFlow:
         try:
             result = self._run()
         except OrbitError as exc:
-            job.reporter(TransferFailed(job.ref.key, str(exc), self._meter.snapshot().bytes_done))
+            kept = self._meter.snapshot().bytes_done
+            job.reporter(TransferFailed(key=job.ref.key, error=str(exc), kept_bytes=kept))
             raise
         job.reporter(
             TransferCompleted(
@@ -57,6 +58,7 @@ class UploadFlow:
                 duration=result.duration,
                 integrity=result.integrity,
                 resumed=result.resumed,
+                peak_bps=self._meter.peak_bps,
             )
         )
         return result

@@ -20,6 +20,7 @@ from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.facade import TransferEngine
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef, UploadResult
 from orbit_airflow.engine.options import EngineConfig, UploadOptions, check_endpoint
+from orbit_airflow.engine.progress import reporting_to
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.stores.client import client_config
 from orbit_airflow.engine.stores.credentials import held_secrets
@@ -104,17 +105,20 @@ class OrbitS3Hook(S3Hook):
         options: UploadOptions | None = None,
         tokens: TokenStore | None = None,
         reporter: Reporter = no_reporter,
+        on_progress: Reporter | None = None,
         cancel: Cancellation | None = None,
     ) -> UploadResult:
         """Upload a file, continuing what ``tokens`` remembers; see TransferEngine.upload for the promise.
 
+        ``on_progress`` is told every event beside ``reporter``; neither can slow or break the upload or the other.
         Without ``tokens`` an interrupted upload starts anew when it is called again. Raises OrbitError, and TypeError
         as ``address`` does.
         """
         ref = self.address(dest_key, dest_bucket)
         chosen = options or UploadOptions()
         chosen = replace(chosen, attributes=with_defaults(chosen.attributes, self.upload_attributes))
-        result = self.engine.upload(path, ref, chosen, tokens=tokens, reporter=reporter, cancel=cancel)
+        with reporting_to(reporter, on_progress) as told:
+            result = self.engine.upload(path, ref, chosen, tokens=tokens, reporter=told, cancel=cancel)
         self._report_lineage(path, ref)
         return result
 

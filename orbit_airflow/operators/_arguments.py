@@ -51,6 +51,12 @@ def check_retry(transfer_retry: object) -> None:
         raise ConfigError(f"transfer_retry is 'fast', 'slow', 'network' or a RetryPolicy, got {transfer_retry!r}")
 
 
+def check_callable(name: str, value: object) -> None:
+    """TypeError when ``value`` is neither None nor something that can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is a function or None, got {type(value).__name__}")
+
+
 def check_known(values: Mapping[str, Any]) -> None:
     """All of ``object_attributes``' checks that need only those values that are known when the DAG is parsed."""
     extra_args = values["extra_args"]

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orbit_airflow.engine.errors import ConfigError
+from orbit_airflow.engine.events import Reporter
 from orbit_airflow.engine.model import UploadResult
 from orbit_airflow.engine.options import EngineConfig, OnSourceChange, UploadOptions
 from orbit_airflow.engine.resilience.policy import RetryPolicy as TransferRetryPolicy
 from orbit_airflow.hooks.attributes import read_extra_args
-from orbit_airflow.operators._arguments import check_known, check_retry, check_target, object_attributes
+from orbit_airflow.operators._arguments import check_callable, check_known, check_retry, check_target, object_attributes
 from orbit_airflow.operators._base import OrbitTransferOperator, Run
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         (SSECustomerKey) are refused, since arguments are stored and shown in plain text.
     :param transfer_retry: how single requests are repeated within a try: "fast", "slow", "network" or an engine
         RetryPolicy. (``retry_policy`` and ``retries`` are Airflow's own and are about whole tries.)
+    :param on_progress: a function that is given every TransferEvent of the engine, on a thread of its own in the task:
+        what it raises is logged once, and when it is slow it misses figures, never a start or an end. Not templated.
     :param on_source_change: "fail" when the file's bytes change during the upload, or "restart" with the new file.
     :param retry_policy: Airflow's; None means OrbitRetryPolicy, which fails at once when no retry can help.
     :param aws_conn_id: the ``aws`` connection (templated); None for boto3's own credential chain.
@@ -101,6 +104,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         acl_policy: str | None = None,
         extra_args: Mapping[str, Any] | None = None,
         transfer_retry: str | TransferRetryPolicy | None = None,
+        on_progress: Reporter | None = None,
         on_source_change: OnSourceChange = "fail",
         retry_policy: RetryPolicy | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -135,12 +139,14 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         self.acl_policy = acl_policy
         self.extra_args = extra_args
         self.transfer_retry = transfer_retry
+        self.on_progress = on_progress
         self.on_source_change = on_source_change
         self._check_arguments()
 
     def _check_arguments(self) -> None:
         """What is certain when the DAG is parsed; TypeError and ValueError, as operators raise them."""
         check_target(self.dest_key, self.dest_bucket)
+        check_callable("on_progress", self.on_progress)
         try:
             check_retry(self.transfer_retry)
             check_known(self._attribute_values())
@@ -185,6 +191,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
                 options=options,
                 tokens=run.tokens,
                 reporter=run.reporter,
+                on_progress=self.on_progress,
                 cancel=run.cancel,
             )
 

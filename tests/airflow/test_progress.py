@@ -11,6 +11,7 @@ import pytest
 from orbit_airflow.durable.checkpoint import Checkpoint
 from orbit_airflow.durable.progress import RETRIES_TOLD, TransferReporter, XComProgress, human_size, human_time
 from orbit_airflow.engine.events import (
+    BatchProgress,
     Notice,
     Progress,
     Retrying,
@@ -23,7 +24,10 @@ from orbit_airflow.engine.model import MIB, Integrity
 from orbit_airflow.engine.runner import Cancellation
 from tests.airflow.fakes import FakeClock, RecordingLog
 
-RESUMED = TransferStarted("k", 320 * MIB, 5 * MIB, 64, "UPLOAD", 33, 165 * MIB)
+RESUMED = TransferStarted(
+    key="k", total_bytes=320 * MIB, part_size=5 * MIB, parts=64, upload_id="UPLOAD", parts_found=33,
+    bytes_found=165 * MIB,
+)  # fmt: skip
 
 
 class Stage:
@@ -51,7 +55,17 @@ def stage() -> Stage:
 
 
 def moved(done: int, total: int = 320 * MIB) -> Progress:
-    return Progress(total, done, done - 165 * MIB, 165 * MIB, 40, 10.0 * MIB, 12.34)
+    return Progress(
+        total_bytes=total, bytes_done=done, bytes_sent=done - 165 * MIB, bytes_found=165 * MIB, parts_done=40,
+        rate_bps=10.0 * MIB, eta_secs=12.34,
+    )  # fmt: skip
+
+
+def completed(duration: float) -> TransferCompleted:
+    return TransferCompleted(
+        key="k", total_bytes=320 * MIB, duration=duration, bytes_sent=155 * MIB, bytes_saved=165 * MIB,
+        integrity=Integrity.FULL_CRC, resumed=True,
+    )  # fmt: skip
 
 
 def test_the_start_line_tells_what_was_found(stage: Stage) -> None:
@@ -92,7 +106,7 @@ def test_pushes_are_at_least_five_seconds_apart_but_for_milestones(stage: Stage)
     for step in range(1, 11):
         stage.tell(moved((165 + step) * MIB), after=1.0)
     assert [item["bytes_done"] // MIB for item in stage.pushed] == [165, 170, 175]
-    stage.tell(TransferCompleted("k", 320 * MIB, 155 * MIB, 165 * MIB, 12.0, Integrity.FULL_CRC, resumed=True))
+    stage.tell(completed(12.0))
     assert stage.pushed[-1]["phase"] == "done"
     assert stage.pushed[-1]["parts_done"] == 64
     assert stage.pushed[-1]["percentage"] == 100.0
@@ -110,7 +124,7 @@ def test_one_progress_line_per_thirty_seconds_or_ten_percent(stage: Stage) -> No
 
 
 def test_the_end_line_tells_sizes_saved_bytes_rate_and_proof(stage: Stage) -> None:
-    stage.tell(TransferCompleted("k", 320 * MIB, 155 * MIB, 165 * MIB, 15.5, Integrity.FULL_CRC, resumed=True))
+    stage.tell(completed(15.5))
     level, text, fields = stage.log.lines[-1]
     assert text == (
         "s3://b/k\\n is complete: 320.0 MiB, 155.0 MiB sent, 165.0 MiB saved by resuming, in 15.5 s (10.0 MiB/s), "
@@ -121,11 +135,22 @@ def test_the_end_line_tells_sizes_saved_bytes_rate_and_proof(stage: Stage) -> No
 
 
 def test_a_failure_is_called_paused_when_it_was_asked_for(stage: Stage) -> None:
-    stage.tell(TransferFailed("k", "AccessDenied", 5))
+    stage.tell(TransferFailed(key="k", error="AccessDenied", kept_bytes=5))
     assert stage.pushed[-1]["phase"] == "failed"
     stage.cancel.cancel()
-    stage.tell(TransferFailed("k", "stopped", 5))
+    stage.tell(TransferFailed(key="k", error="stopped", kept_bytes=5))
     assert stage.pushed[-1]["phase"] == "paused"
+
+
+def test_a_batch_shows_its_objects(stage: Stage) -> None:
+    for done in range(1, 5):
+        stage.tell(BatchProgress(completed=done, total=100, succeeded=done, failed=0), after=1.0)
+    assert stage.log.texts() == []
+    stage.tell(BatchProgress(completed=100, total=100, succeeded=98, failed=2), after=0.1)
+    assert stage.log.texts() == ["100 of 100 objects: 98 succeeded, 2 failed"]
+    shown = {name: stage.pushed[-1][name] for name in ("phase", "items_total", "items_done", "items_failed")}
+    assert shown == {"phase": "batch", "items_total": 100, "items_done": 100, "items_failed": 2}
+    assert stage.pushed[-1]["percentage"] == 100.0
 
 
 def test_retries_are_told_until_there_are_too_many(stage: Stage) -> None:

@@ -6,16 +6,21 @@ import logging
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orbit_airflow.engine.events import (
+    BatchProgress,
     GuardedReporter,
     Meter,
     Notice,
     Progress,
     ThroughputTracker,
     TransferEvent,
+    TransferStats,
     no_reporter,
 )
+from orbit_airflow.engine.model import MIB
 from tests.unit.engine.bench import FakeTime
 
 
@@ -76,7 +81,7 @@ def test_rate_and_eta_follow_the_clock() -> None:
         meter.add_sent(10)
     seen = meter.snapshot()
     assert seen.rate_bps == pytest.approx(10)
-    assert seen.eta_seconds == pytest.approx(6)
+    assert seen.eta_secs == pytest.approx(6)
 
 
 def test_the_rate_forgets() -> None:
@@ -88,6 +93,18 @@ def test_the_rate_forgets() -> None:
         time.sleep(1)
         tracker.update(5 * 10**6)
     assert tracker.throughput_mbps() == pytest.approx(5, rel=0.2)
+
+
+def test_the_eta_counts_towards_the_total() -> None:
+    """As in the guide: ``eta`` is given the size of the whole, what is counted already included."""
+    time = FakeTime()
+    tracker = ThroughputTracker(clock=time)
+    time.sleep(1)
+    tracker.update(1 * MIB)
+    assert tracker.throughput_mbps() == pytest.approx(1)
+    assert tracker.eta(10 * MIB) == pytest.approx(9)
+    assert tracker.eta(1 * MIB) == 0.0
+    assert tracker.eta(0) == 0.0
 
 
 def test_standing_still_has_no_eta() -> None:
@@ -106,6 +123,50 @@ def test_the_rate_is_never_negative() -> None:
     tracker.update(-50)
     time.sleep(1)
     assert tracker.rate() == 0.0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["sent", "rewind", "found"]), st.integers(0, 60)), max_size=40),
+    st.integers(0, 100),
+)
+def test_figures_are_honest_whatever_happens(steps: list[tuple[str, int]], total: int) -> None:
+    """Done stays within the total, the percentage within 100, and what has travelled never becomes less."""
+    meter, _, time = _meter(total=total)
+    sent = 0
+    for step, size in steps:
+        time.sleep(0.1)
+        {"sent": meter.add_sent, "rewind": meter.rewind, "found": meter.add_found}[step](size)
+        seen = meter.snapshot()
+        assert 0 <= seen.bytes_done <= total
+        assert 0.0 <= seen.percentage <= 100.0
+        assert seen.bytes_sent >= sent
+        assert seen.rate_bps >= 0.0
+        sent = seen.bytes_sent
+
+
+def test_the_stats_are_the_guides() -> None:
+    """10 MB in 10 seconds are 1 MB per second; a peak that nobody measured is the average."""
+    stats = TransferStats(10_485_760, 10.0)
+    assert (stats.avg_throughput_mbps(), stats.peak_throughput_mbps()) == (1.0, 1.0)
+    assert TransferStats(10_485_760, 10.0, 3.0 * MIB).peak_throughput_mbps() == 3.0
+    assert TransferStats(10_485_760, 10.0, 0.5 * MIB).peak_throughput_mbps() == 1.0
+    assert TransferStats(0, 0.0).avg_throughput_mbps() == 0.0
+
+
+def test_the_meter_remembers_the_peak() -> None:
+    """A burst, then a trickle: the peak is the burst's."""
+    meter, events, time = _meter(total=1000)
+    for size in (10, 90, 1, 1):
+        time.sleep(1)
+        meter.add_sent(size)
+    assert meter.peak_bps == max(event.rate_bps for event in events if isinstance(event, Progress)) == 50.0
+    assert _meter()[0].peak_bps is None
+
+
+def test_a_batch_has_a_percentage() -> None:
+    """Of its objects, ended well or not."""
+    assert BatchProgress(completed=5, total=20, succeeded=4, failed=1).percentage == 25.0
+    assert BatchProgress(completed=0, total=0, succeeded=0, failed=0).percentage == 100.0
 
 
 def test_many_threads_count_right() -> None:
