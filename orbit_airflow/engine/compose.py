@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orbit_airflow.engine.events import Reporter
@@ -23,15 +24,21 @@ def open_engine(config: EngineConfig | None = None, *, client: S3Client | None =
     chain). A given client is fitted with the engine's connections and keeps its own settings otherwise; make it with
     ``stores.client.client_config`` so that botocore's retries do not multiply with the engine's.
     """
-    from orbit_airflow.engine.stores.client import make_client, prepare_client
+    from orbit_airflow.engine.stores.client import close_client, make_client, prepare_client
     from orbit_airflow.engine.stores.s3 import S3Store
 
     settings = config or EngineConfig()
     prepared = prepare_client(client if client is not None else make_client(settings), settings)
-    return engine_over(S3Store(prepared, settings), settings)
+    return engine_over(S3Store(prepared, settings), settings, on_close=lambda: close_client(prepared))
 
 
-def engine_over(store: TransferStore, config: EngineConfig, *, rng: random.Random | None = None) -> TransferEngine:
+def engine_over(
+    store: TransferStore,
+    config: EngineConfig,
+    *,
+    rng: random.Random | None = None,
+    on_close: Callable[[], None] | None = None,
+) -> TransferEngine:
     """An engine over any store: RetryingStore(LimitedStore(store)), the retries seen by each transfer on its own."""
     limiter = BandwidthLimiter(config.max_bandwidth) if config.max_bandwidth else None
     limited = LimitedStore(store, Permits(config.parallel_operations), limiter)
@@ -40,4 +47,4 @@ def engine_over(store: TransferStore, config: EngineConfig, *, rng: random.Rando
     def store_for(cancel: Cancellation, reporter: Reporter) -> TransferStore:
         return RetryingStore(limited, config.policy, sleep=cancel.sleep, rng=dice, reporter=reporter)
 
-    return TransferEngine(config, store_for, rng=dice)
+    return TransferEngine(config, store_for, rng=dice, on_close=on_close)

@@ -33,10 +33,12 @@ class EngineConfig:
     or a CA file) and ``force_path_style`` are used when the engine makes its own client. ``chunk_size``: the size of a
     part and the size from which an upload has parts; it grows by itself for files of more than 10,000 parts.
     ``max_retries`` counts repetitions per request and overrides ``retry``'s count. ``connect_timeout`` bounds a
-    connect, ``stall_timeout`` the time without a single byte in either direction, ``timeout_seconds`` the wait for the
+    connect, ``stall_timeout`` the time in which fewer bytes than at ``minimum_rate`` (bytes per second of one
+    connection) move in either direction, ``timeout_seconds`` the wait for the
     answer to a Complete. ``settle_seconds``: how long the object of a Complete whose answer was lost is looked for,
     when its upload is gone, before the upload starts again. ``max_bandwidth``: bytes per second of all its transfers.
-    ``parallel_operations``: worker threads, and connections, per transfer.
+    ``parallel_operations``: worker threads, and connections, per transfer. ``lean``: plain requests for objects and
+    parts go past botocore's serialiser and hooks; False sends everything through botocore.
     """
 
     bucket: str | None = None
@@ -58,6 +60,8 @@ class EngineConfig:
     limits: StoreLimits = AWS_LIMITS
     expected_bucket_owner: str | None = None
     request_payer: str | None = None
+    minimum_rate: int = 64
+    lean: bool = True
 
     def __post_init__(self) -> None:
         _whole("chunk_size", self.chunk_size, self.limits.min_part_size, self.limits.max_part_size)
@@ -76,6 +80,9 @@ class EngineConfig:
             _whole("max_retries", self.max_retries, 0, 100)
         if self.max_bandwidth is not None:
             _whole("max_bandwidth", self.max_bandwidth, 1024, 2**50)
+        _whole("minimum_rate", self.minimum_rate, 1, 2**30)
+        if not isinstance(self.lean, bool):
+            raise ConfigError(f"lean is true or false, got {self.lean!r}")
         if self.request_payer not in (None, "requester"):
             raise ConfigError(f"request_payer is 'requester' or None, got {self.request_payer!r}")
 
@@ -101,7 +108,7 @@ class EngineConfig:
 
 
 NOT_TUNING = frozenset({"bucket", "region", "endpoint", "credentials", "verify", "force_path_style", "limits"})
-_WHOLE = frozenset({"chunk_size", "parallel_operations", "max_retries", "max_bandwidth"})
+_WHOLE = frozenset({"chunk_size", "parallel_operations", "max_retries", "max_bandwidth", "minimum_rate"})
 _SECONDS = frozenset({"timeout_seconds", "connect_timeout", "stall_timeout", "settle_seconds"})
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -117,7 +124,7 @@ def _coerced(name: str, value: object) -> object:
             return int(value)
         if name in _SECONDS:
             return float(value)
-        return _TRUTH[value.strip().lower()] if name == "verify_checksums" else value
+        return _TRUTH[value.strip().lower()] if name in ("verify_checksums", "lean") else value
     except (ValueError, KeyError) as exc:
         raise ConfigError(f"{name} cannot be {value!r}") from exc
 

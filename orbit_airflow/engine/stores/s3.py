@@ -29,6 +29,7 @@ from orbit_airflow.engine.model import (
 )
 from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests
+from orbit_airflow.engine.stores.calls import Calls
 from orbit_airflow.engine.stores.errormap import mapped
 from orbit_airflow.engine.stores.http import RequestBody
 
@@ -44,6 +45,7 @@ class S3Store:
 
     def __init__(self, client: S3Client, config: EngineConfig) -> None:
         self._client = client
+        self._calls = Calls(client, config)
         self._stall = config.stall_timeout
         self._always: dict[str, Any] = {}
         if config.expected_bucket_owner:
@@ -151,7 +153,7 @@ class S3Store:
         if after is not None:
             params |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
         with _mapping(context):
-            answer: Answer = self._client.list_multipart_uploads(**params)
+            answer = self._calls.make("ListMultipartUploads", self._client.list_multipart_uploads, params)
         decode: Callable[[str], str] = unquote_plus if answer.get("EncodingType") == "url" else str
         with _understanding(context):
             uploads = tuple(_listed_upload(item, decode) for item in answer.get("Uploads", []))
@@ -165,9 +167,9 @@ class S3Store:
     def _call(
         self, context: RequestContext, method: Callable[..., Any], ref: ObjectRef, params: Mapping[str, Any]
     ) -> Answer:
+        whole = {"Bucket": ref.bucket, "Key": ref.key, **params, **self._always}
         with _mapping(context):
-            answer: Answer = method(Bucket=ref.bucket, Key=ref.key, **params, **self._always)
-        return answer
+            return self._calls.make(context.operation or "", method, whole)
 
 
 @contextmanager
