@@ -46,6 +46,7 @@ class Calls:
         """The same error, with both times in its message when it is about them."""
         if not is_skewed(error.response):
             return error
-        answer: Any = error.response
-        told = {**answer["Error"], "Message": f"{answer['Error'].get('Message', '')} ({self._clock.times(answer)})"}
-        return ClientError({**answer, "Error": told}, error.operation_name)
+        answer: Any = dict(error.response)
+        message = f"{answer['Error'].get('Message', '')} ({self._clock.times(answer)})"
+        answer["Error"] = {**answer["Error"], "Message": message}
+        return ClientError(answer, error.operation_name)

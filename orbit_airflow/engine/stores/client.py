@@ -116,5 +116,6 @@ def _sign_with(clock: StoreClock, client: S3Client) -> None:
     def give(request: Any, **_: Any) -> None:
         request.context[CLOCK] = clock
 
-    client.meta.events.register_last("choose-signer.s3", choose, unique_id="orbit-signer")
-    client.meta.events.register_first("before-sign.s3", give, unique_id="orbit-clock")
+    events: Any = client.meta.events
+    events.register_last("choose-signer.s3", choose, unique_id="orbit-signer")
+    events.register_first("before-sign.s3", give, unique_id="orbit-clock")

@@ -20,7 +20,7 @@ def _utc_now() -> datetime:
 
 
 class StoreClock:
-    """This worker's clock, put right by at most one answer. Thread-safe."""
+    """A worker's clock, put right by at most one answer. Thread-safe."""
 
     def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
         self._now = now
@@ -45,7 +45,9 @@ class StoreClock:
                 return False
             self._learnt = True
             self.offset = theirs - self._now()
-        log.warning("the store's clock is %+.0f s from this worker's; signing with its time", self.offset.total_seconds())
+        log.warning(
+            "the store's clock is %+.0f s from this worker's; signing with its time", self.offset.total_seconds()
+        )
         return True
 
     def times(self, answer: Mapping[str, Any]) -> str:

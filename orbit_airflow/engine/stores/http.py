@@ -16,7 +16,6 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
-
 from urllib3.response import HTTPResponse
 
 from orbit_airflow.engine.store import Body
@@ -203,7 +202,7 @@ class OrbitHTTPConnectionPool(AWSHTTPConnectionPool):
     watchdog: Watchdog | None = None
 
     def _new_conn(self) -> Any:
-        return _watched(super()._new_conn(), self.watchdog)  # type: ignore[misc]  # not in botocore's stubs
+        return _watched(super()._new_conn(), self.watchdog)
 
 
 class OrbitHTTPSConnectionPool(AWSHTTPSConnectionPool):
@@ -213,7 +212,7 @@ class OrbitHTTPSConnectionPool(AWSHTTPSConnectionPool):
     watchdog: Watchdog | None = None
 
     def _new_conn(self) -> Any:
-        return _watched(super()._new_conn(), self.watchdog)  # type: ignore[misc]  # not in botocore's stubs
+        return _watched(super()._new_conn(), self.watchdog)
 
 
 def _watched(connection: Any, watchdog: Watchdog | None) -> Any:

@@ -87,13 +87,13 @@ class LeanCalls:
         self._session = session
         self._shapes: dict[str, Shape | None] = {}
         self._targets: dict[str, Target | None] = {}
-        self._parser = parsers.create_parser("rest-xml")  # type: ignore[no-untyped-call]
+        self._parser: Any = parsers.create_parser("rest-xml")
         config = client.meta.config
         self._stall: float = config.read_timeout
         self._sign_payload = (config.s3 or {}).get("payload_signing_enabled") is not False
 
     def answer(self, operation: str, params: Mapping[str, Any]) -> Answer | None:
-        """botocore's answer to this call, or None when botocore must make it. Raises what botocore would."""
+        """What botocore would answer to this call, or None when botocore must make it. Raises what botocore would."""
         if operation not in OPERATIONS:
             return None
         shape, bucket = self._shape(operation), params["Bucket"]
@@ -121,7 +121,7 @@ class LeanCalls:
         if body is not None and len(body) >= EXPECT_FROM:
             whole["Expect"] = b"100-continue"
         url = f"{target.base}{key}?{line}" if line else target.base + key
-        request = AWSPreparedRequest(shape.method, url, whole, body, shape.streams)  # type: ignore[no-untyped-call]
+        request = AWSPreparedRequest(shape.method, url, whole, body, shape.streams)  # type: ignore[arg-type]
         size = len(body) if body is not None else 0
         request.context = {"read_timeout": answer_limit(self._stall, size)}  # type: ignore[attr-defined]
         return request
@@ -144,7 +144,8 @@ class LeanCalls:
 
     def _shape(self, operation: str) -> Shape | None:
         if operation not in self._shapes:
-            self._shapes[operation] = None if _strangers(self._client, operation) else _shape_of(self._client, operation)
+            strangers = _strangers(self._client, operation)
+            self._shapes[operation] = None if strangers else _shape_of(self._client, operation)
         return self._shapes[operation]
 
     def _target(self, bucket: str) -> Target | None:
@@ -286,7 +287,7 @@ def _parsed(shape: Shape, response: AWSResponse) -> Answer:
     if shape.prefix:
         answer["Metadata"] = metadata
     if shape.streams:
-        answer["Body"] = StreamingBody(response.raw, lower.get("content-length"))
+        answer["Body"] = StreamingBody(response.raw, lower.get("content-length"))  # type: ignore[arg-type]
     answer["ResponseMetadata"] = {
         "RequestId": lower.get("x-amz-request-id", ""),
         "HTTPStatusCode": response.status_code,

@@ -81,8 +81,11 @@ def same_store(home: str, host: str) -> bool:
 
 
 def _content(answer: AWSResponse, watch: Watch | None, request: Any, limit: int) -> bytes:
-    stream = WatchedStream(answer.raw, watch, request.url)
     announced = answer.headers.get("Content-Length", "")
+    if request.method == "HEAD" or announced == "0":
+        answer.raw.release_conn()
+        return b""
+    stream = WatchedStream(answer.raw, watch, request.url)
     pieces: list[bytes] = []
     size = 0
     while size <= limit and (piece := stream.read(_PIECE)):
@@ -93,7 +96,7 @@ def _content(answer: AWSResponse, watch: Watch | None, request: Any, limit: int)
         answer.raw.close()
         if answer.status_code < 300:
             raise ConnectionClosedError(endpoint_url=request.url, error=f"the answer has more than {limit} bytes")
-    elif request.method != "HEAD" and announced.isdigit() and size != int(announced):
+    elif announced.isdigit() and size != int(announced):
         raise ConnectionClosedError(endpoint_url=request.url, error=f"{size} of {announced} bytes came")
     return b"".join(pieces)[:limit]
 

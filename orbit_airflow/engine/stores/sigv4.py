@@ -34,7 +34,8 @@ def encoded(text: str, safe: str = "") -> str:
 
 def query_string(pairs: Iterable[tuple[str, str]]) -> str:
     """The query in its canonical order and encoding, which is sent as well."""
-    return "&".join(f"{name}={value}" for name, value in sorted((encoded(name), encoded(value)) for name, value in pairs))
+    coded = sorted((encoded(name), encoded(value)) for name, value in pairs)
+    return "&".join(f"{name}={value}" for name, value in coded)
 
 
 class HeaderSigner:
@@ -56,7 +57,7 @@ class HeaderSigner:
         added = {"X-Amz-Date": stamp, "X-Amz-Content-SHA256": payload}
         if keys.token:
             added["X-Amz-Security-Token"] = keys.token
-        covered = {name.lower(): " ".join(value.split()) for name, value in (headers | added).items()}  # type: ignore[operator]
+        covered = {name.lower(): " ".join(value.split()) for name, value in {**headers, **added}.items()}
         covered = {name: value for name, value in covered.items() if name not in _UNSIGNED_HEADERS}
         covered["host"] = host
         names = sorted(covered)
@@ -65,7 +66,7 @@ class HeaderSigner:
         scope = f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         message = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        signature = hmac.digest(self._key(keys.secret_key, stamp[:8]), message.encode(), "sha256").hex()
+        signature = hmac.digest(self._key(keys.secret_key or "", stamp[:8]), message.encode(), "sha256").hex()
         added["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
         )

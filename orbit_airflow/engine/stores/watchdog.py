@@ -55,6 +55,7 @@ class Watch:
         self.armed = False
         self.limit = watchdog.stall_timeout
         self.cut: str | None = None
+        self._asked, self._seen = 0, False
 
     @property
     def socket(self) -> Any:
@@ -71,10 +72,13 @@ class Watch:
 
     def sees(self) -> bool:
         """Whether the watchdog can count this connection's bytes."""
-        return self._watchdog.sees(self.socket)
+        sock = self.socket
+        if id(sock) != self._asked:
+            self._asked, self._seen = id(sock), self._watchdog.sees(sock)
+        return self._seen
 
     def disarm(self, phase: int) -> None:
-        """This wait is over; a later one of another thread on the same connection is left alone."""
+        """The wait of this number is over; a later one, of another thread on the same connection, is left alone."""
         if self.phase == phase:
             self.armed = False
 
