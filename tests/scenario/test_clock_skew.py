@@ -53,9 +53,3 @@ def test_a_skew_that_remains_names_both_times(stage: Stage, upload: Upload) -> N
         upload()
     assert stage.open_uploads() == 1
 
-
-def test_many_workers_learn_it_together(stage: Stage, upload: Upload) -> None:
-    """Refused at the same moment, each part is sent once more and no more."""
-    stage.server.inject(Fault(operation="UploadPart", action="skew", times=4))
-    upload(stage.engine(parallel_operations=4))
-    assert stage.versions() == [stage.path.read_bytes()]

@@ -83,7 +83,8 @@ def same_store(home: str, host: str) -> bool:
 def _content(answer: AWSResponse, watch: Watch | None, request: Any, limit: int) -> bytes:
     announced = answer.headers.get("Content-Length", "")
     if request.method == "HEAD" or announced == "0":
-        answer.raw.release_conn()
+        # Nothing is waited for; but only a response that was read gives its connection back in order.
+        answer.raw.read()
         return b""
     stream = WatchedStream(answer.raw, watch, request.url)
     pieces: list[bytes] = []
