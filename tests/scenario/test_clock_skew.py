@@ -27,7 +27,8 @@ def skewed(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
 @pytest.mark.parametrize("skewed", [1200, -1200], indirect=True)
 def test_the_store_s_time_is_learnt_once(skewed: Stage, upload: Upload, caplog: pytest.LogCaptureFixture) -> None:
     """Twenty minutes either way: the first refused answer tells the time, each request is signed with it, and one
-    line says so."""
+    line says so.
+    """
     with caplog.at_level(logging.WARNING):
         upload()
     assert skewed.versions() == [skewed.path.read_bytes()]
@@ -52,4 +53,3 @@ def test_a_skew_that_remains_names_both_times(stage: Stage, upload: Upload) -> N
     with pytest.raises(AccessDenied, match=r"this worker's clock says \d{4}-.* UTC, the store's \d{4}-.* UTC"):
         upload()
     assert stage.open_uploads() == 1
-

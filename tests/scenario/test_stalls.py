@@ -30,7 +30,7 @@ RATE = 64
 LIMIT, GRACE = 1.1 * STALL + 1.0, 0.6
 REF = ObjectRef("bucket", "key")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nx-amz-request-id: r\r\nContent-Length: 0\r\n\r\n"
+OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nx-amz-request-id: r\r\nContent-Length: 0\r\n\r\n'
 BIG = 24 * MIB
 
 

@@ -22,7 +22,9 @@ KEY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 NAME = st.from_regex(r"x-amz-[a-z][a-z0-9-]{0,20}", fullmatch=True).filter(
     lambda name: name not in ("x-amz-date", "x-amz-content-sha256", "x-amz-security-token")
 )
-QUERY = st.lists(st.tuples(st.from_regex(r"[a-zA-Z-]{1,12}", fullmatch=True), KEY), max_size=4, unique_by=lambda i: i[0])
+QUERY = st.lists(
+    st.tuples(st.from_regex(r"[a-zA-Z-]{1,12}", fullmatch=True), KEY), max_size=4, unique_by=lambda i: i[0]
+)
 HOST = st.sampled_from(["127.0.0.1:9000", "bucket.s3.eu-central-1.amazonaws.com", "[::1]:8080"])
 
 
