@@ -55,8 +55,10 @@ servers-stop: venv  ## stop what `make servers` started
 kills: venv  ## N uploads killed at random instants and at the edges of requests, then continued
 	$(BIN)/python -m tests.kills --runs $(N) --seed $(SEED)
 
-bench: venv  ## our upload beside boto3's and s5cmd's: ratios in one run
+bench: venv  ## uploads, small objects and memory beside boto3, s5cmd, rclone and obstore: ratios in one run
 	$(BIN)/python -m benchmarks.upload
+	$(BIN)/python -m benchmarks.small_objects
+	$(BIN)/python -m benchmarks.memory
 
 clean:  ## remove what make made, but for running servers' data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

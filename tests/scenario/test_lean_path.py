@@ -256,8 +256,8 @@ def test_credentials_are_refreshed_between_requests() -> None:
     first = ModelCredentials("first", "one", "token-1")
     second = ModelCredentials("second", "two", "token-2")
     with _model(False, first, second) as server:
-        session = get_session()
-        made = RefreshableCredentials.create_from_metadata(
+        session: Any = get_session()
+        made: Any = RefreshableCredentials.create_from_metadata(
             {"access_key": "first", "secret_key": "one", "token": "token-1", "expiry_time": "2099-01-01T00:00:00Z"},
             refresh_using=lambda: {
                 "access_key": "second", "secret_key": "two", "token": "token-2", "expiry_time": "2099-01-01T00:00:00Z"
