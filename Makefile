@@ -58,8 +58,10 @@ kills: venv  ## N uploads killed at random instants and at the edges of requests
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live
 
-bench: venv  ## our upload beside boto3's and s5cmd's: ratios in one run
+bench: venv  ## uploads, small objects and memory beside boto3, s5cmd, rclone and obstore: ratios in one run
 	$(BIN)/python -m benchmarks.upload
+	$(BIN)/python -m benchmarks.small_objects
+	$(BIN)/python -m benchmarks.memory
 
 clean:  ## remove what make made, but for running servers' data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

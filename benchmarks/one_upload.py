@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.setting import Measured, s5cmd_program
+from benchmarks.setting import Measured, program, rclone_environment
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -72,15 +72,47 @@ def boto3(chosen: argparse.Namespace) -> Upload:
 
 def s5cmd(chosen: argparse.Namespace) -> Upload:
     """s5cmd as a child process. It signs every payload over plain HTTP."""
-    program = s5cmd_program()
-    if program is None or chosen.mode != "signed":
+    found = program("s5cmd")
+    if found is None or chosen.mode != "signed":
         raise SystemExit("s5cmd is not installed, or was asked not to sign")
-    general = [program, "--endpoint-url", chosen.endpoint, "--log", "error", "cp"]
+    general = [found, "--endpoint-url", chosen.endpoint, "--log", "error", "cp"]
     numbers = ["--concurrency", str(chosen.workers), "--part-size", str(chosen.part_size // 1024**2)]
     return lambda path, key: subprocess.run([*general, *numbers, str(path), f"s3://{BUCKET}/{key}"], check=True)
 
 
-CLIENTS = {"orbit": orbit, "boto3": boto3, "s5cmd": s5cmd}
+def rclone(chosen: argparse.Namespace) -> Upload:
+    """Rclone as a child process, as it comes: it signs over plain HTTP and hashes the file for its own metadata."""
+    found = program("rclone")
+    if found is None or chosen.mode != "signed":
+        raise SystemExit("rclone is not installed, or was asked not to sign")
+    part = f"{chosen.part_size}B"
+    numbers = ["--s3-upload-cutoff", part, "--s3-chunk-size", part, "--s3-upload-concurrency", str(chosen.workers)]
+    general = [found, "--config", "/dev/null", "--s3-no-check-bucket", *numbers, "copyto"]
+    environment = rclone_environment(chosen.endpoint)
+    return lambda path, key: subprocess.run(
+        [*general, str(path), f"sink:{BUCKET}/{key}"], check=True, env=environment, capture_output=True
+    )
+
+
+def obstore(chosen: argparse.Namespace) -> Upload:
+    """obstore, the Rust object_store for Python, in this process."""
+    import obstore as library
+    from obstore.store import S3Store
+
+    store = S3Store(
+        BUCKET,
+        endpoint=chosen.endpoint,
+        virtual_hosted_style_request=False,
+        unsigned_payload=chosen.mode == "unsigned",
+        client_options={"allow_http": True},
+    )
+    part, workers = chosen.part_size, chosen.workers
+    return lambda path, key: library.put(store, key, path, use_multipart=True, chunk_size=part, max_concurrency=workers)
+
+
+CLIENTS = {"orbit": orbit, "boto3": boto3, "s5cmd": s5cmd, "rclone": rclone, "obstore": obstore}
+# Those that run as programs of their own, and always sign over plain HTTP.
+PROGRAMS = frozenset({"s5cmd", "rclone"})
 
 
 def reset_high_water() -> None:
@@ -100,7 +132,8 @@ def measured(chosen: argparse.Namespace) -> Measured:
     """Warm up, then upload once and look at the clocks on both sides."""
     upload = CLIENTS[chosen.client](chosen)
     upload(chosen.warm_up, "warm-up")
-    who = resource.RUSAGE_CHILDREN if chosen.client == "s5cmd" else resource.RUSAGE_SELF
+    child = chosen.client in PROGRAMS
+    who = resource.RUSAGE_CHILDREN if child else resource.RUSAGE_SELF
     gc.collect()
     reset_high_water()
     idle = status_kib("VmRSS")
@@ -113,8 +146,8 @@ def measured(chosen: argparse.Namespace) -> Measured:
         size=chosen.path.stat().st_size,
         seconds=seconds,
         cpu_seconds=after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
-        peak_kib=after.ru_maxrss if chosen.client == "s5cmd" else status_kib("VmHWM"),
-        idle_kib=0 if chosen.client == "s5cmd" else idle,
+        peak_kib=after.ru_maxrss if child else status_kib("VmHWM"),
+        idle_kib=0 if child else idle,
     )
 
 

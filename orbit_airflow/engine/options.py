@@ -63,11 +63,14 @@ class EngineConfig:
     it on; https and verified certificates are required then. ``chunk_size``: the size of a
     part and the size from which an upload has parts; it grows by itself for files of more than 10,000 parts.
     ``max_retries`` counts repetitions per request and overrides ``retry``'s count. ``connect_timeout`` bounds a
-    connect, ``stall_timeout`` the time without a single byte in either direction, ``timeout_seconds`` the wait for the
+    connect, ``stall_timeout`` the time in which fewer bytes than at ``minimum_rate`` (bytes per second of one
+    connection) move in either direction, ``timeout_seconds`` the wait for the
     answer to a Complete. ``settle_seconds``: how long the object of a Complete whose answer was lost is looked for,
     when its upload is gone, before the upload starts again. ``max_bandwidth``: bytes per second of all its transfers.
-    ``parallel_operations``: worker threads, and connections, per transfer. ``outage_patience``: how long a transfer
-    waits for a store that is not well, once a request's attempts are spent, before it fails; 0 fails at once.
+    ``parallel_operations``: worker threads, and connections, per transfer. ``lean``: plain requests for objects and
+    parts go past botocore's serialiser and hooks; False sends everything through botocore. ``outage_patience``: how
+    long a transfer waits for a store that is not well, once a request's attempts are spent, before it fails; 0 fails at
+    once.
     """
 
     bucket: str | None = None
@@ -93,12 +96,31 @@ class EngineConfig:
     limits: StoreLimits = AWS_LIMITS
     expected_bucket_owner: str | None = None
     request_payer: str | None = None
+    minimum_rate: int = 64
+    lean: bool = True
 
     def __post_init__(self) -> None:
         _check_place(self)
         self._understand()
+        self._check_numbers()
+        if not isinstance(self.retry, RetryPolicy):
+            raise ConfigError(f"retry is 'fast', 'slow', 'network' or a RetryPolicy, got {self.retry!r}")
+        for name in ("verify_checksums", "lean"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is true or false, got {getattr(self, name)!r}")
+        if self.expected_bucket_owner is not None and not isinstance(self.expected_bucket_owner, str):
+            raise ConfigError(f"expected_bucket_owner is an account id as text, got {self.expected_bucket_owner!r}")
+        if self.request_payer not in (None, "requester"):
+            raise ConfigError(f"request_payer is 'requester' or None, got {self.request_payer!r}")
+
+    def _check_numbers(self) -> None:
         _whole("chunk_size", self.chunk_size, self.limits.min_part_size, self.limits.max_part_size)
         _whole("parallel_operations", self.parallel_operations, 1, MAX_WORKERS)
+        _whole("minimum_rate", self.minimum_rate, 1, 2**30)
+        if self.max_retries is not None:
+            _whole("max_retries", self.max_retries, 0, 100)
+        if self.max_bandwidth is not None:
+            _whole("max_bandwidth", self.max_bandwidth, 1024, 2**50)
         for name in ("timeout_seconds", "connect_timeout", "stall_timeout", "settle_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
@@ -106,18 +128,6 @@ class EngineConfig:
         patience = self.outage_patience
         if isinstance(patience, bool) or not isinstance(patience, (int, float)) or not 0 <= patience <= 86_400:
             raise ConfigError(f"outage_patience is a number of seconds from 0 (off) to a day, got {patience!r}")
-        if not isinstance(self.retry, RetryPolicy):
-            raise ConfigError(f"retry is 'fast', 'slow', 'network' or a RetryPolicy, got {self.retry!r}")
-        if not isinstance(self.verify_checksums, bool):
-            raise ConfigError(f"verify_checksums is true or false, got {self.verify_checksums!r}")
-        if self.expected_bucket_owner is not None and not isinstance(self.expected_bucket_owner, str):
-            raise ConfigError(f"expected_bucket_owner is an account id as text, got {self.expected_bucket_owner!r}")
-        if self.max_retries is not None:
-            _whole("max_retries", self.max_retries, 0, 100)
-        if self.max_bandwidth is not None:
-            _whole("max_bandwidth", self.max_bandwidth, 1024, 2**50)
-        if self.request_payer not in (None, "requester"):
-            raise ConfigError(f"request_payer is 'requester' or None, got {self.request_payer!r}")
 
     def _understand(self) -> None:
         """Names as values. The only place where a field is set after the constructor's own assignment."""
@@ -179,9 +189,9 @@ NOT_TUNING = {
     "customer_key": "a customer key is the connection's service_config.s3.orbit_sse_customer_secret",
     "limits": "a store's limits are set in Python only",
 }
-_WHOLE = frozenset({"chunk_size", "parallel_operations", "max_retries", "max_bandwidth"})
+_WHOLE = frozenset({"chunk_size", "parallel_operations", "max_retries", "max_bandwidth", "minimum_rate"})
 _SECONDS = frozenset({"timeout_seconds", "connect_timeout", "stall_timeout", "settle_seconds", "outage_patience"})
-_TRUTHS = frozenset({"verify_checksums", "force_path_style"})
+_TRUTHS = frozenset({"verify_checksums", "force_path_style", "lean"})
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 

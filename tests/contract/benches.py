@@ -160,7 +160,7 @@ def _reached(name: str, config: EngineConfig, part: int) -> Bench:
 @contextmanager
 def _model(name: str) -> Iterator[Bench]:
     profile = ServerProfile(min_part_size=KIB, max_parts_page=PAGE)
-    with ModelServer(profile=profile, tls=name.endswith("https")) as server:
+    with ModelServer(profile=profile, tls="https" in name) as server:
         server.create_bucket(BUCKET)
         config = EngineConfig(
             endpoint=server.endpoint_url,
@@ -171,13 +171,15 @@ def _model(name: str) -> Iterator[Bench]:
             chunk_size=2 * KIB,
             limits=StoreLimits(min_part_size=KIB, part_size_step=KIB),
             settle_seconds=1.0,
+            lean=not name.endswith("-botocore"),
         )
         yield _reached(name, config, 2 * KIB)
 
 
 @contextmanager
 def _real(name: str) -> Iterator[Bench]:
-    kind, _, scheme = name.partition("-")
+    kind, _, way = name.partition("-")
+    scheme = way.partition("-")[0]
     server = running_servers().get(kind)
     if server is None:
         reason = f"{kind}: {missing_reason(kind)}"
@@ -192,6 +194,7 @@ def _real(name: str) -> Iterator[Bench]:
         force_path_style=True,
         limits=AWS_LIMITS,
         settle_seconds=1.0,
+        lean=not name.endswith("-botocore"),
     )
     bench = _reached(name, config, 5 * MIB)
     assert isinstance(bench.window, ClientWindow)

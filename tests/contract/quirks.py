@@ -120,7 +120,7 @@ MOTO = Quirks(
     knows_key_pairs=False,
 )
 
-QUIRKS: Mapping[str, Quirks] = {
+_STORES: Mapping[str, Quirks] = {
     "memory": S3,
     "retrying": S3,
     "limited": S3,
@@ -133,3 +133,7 @@ QUIRKS: Mapping[str, Quirks] = {
     "localstack-http": LOCALSTACK,
     "localstack-https": LOCALSTACK,
 }
+
+# What a client reaches is asked twice: by the lean path, and through botocore alone.
+_REACHED = [name for name in _STORES if "-" in name or name == "moto"]
+QUIRKS: Mapping[str, Quirks] = {**_STORES, **{f"{name}-botocore": _STORES[name] for name in _REACHED}}

@@ -38,6 +38,7 @@ class Stage:
     path: Path
     ref: ObjectRef
     tokens: FileTokenStore
+    lean: bool = True
     events: list[TransferEvent] = field(default_factory=list)
 
     def engine(self, **settings: object) -> TransferEngine:
@@ -57,6 +58,7 @@ class Stage:
             "retry": RetryPolicy(initial_delay=0.01, max_delay=0.05, use_circuit_breaker=False),
             "outage_patience": 0,
             "limits": StoreLimits(min_part_size=PART),
+            "lean": self.lean,
         }
         return open_engine(EngineConfig(**{**chosen, **settings}))  # type: ignore[arg-type]
 
@@ -89,14 +91,20 @@ def model_server() -> Iterator[ModelServer]:
         yield server
 
 
+@pytest.fixture(params=[True, False], ids=["lean", "botocore"])
+def lean(request: pytest.FixtureRequest) -> bool:
+    """Every scenario on both paths."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def stage(model_server: ModelServer, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(model_server: ModelServer, tmp_path: Path, request: pytest.FixtureRequest, lean: bool) -> Iterator[Stage]:
     """A fresh key and a file of five parts and a bit."""
     model_server.reset()
     model_server.set_profile(ServerProfile(min_part_size=PART))
     path = tmp_path / "source.bin"
     path.write_bytes(os.urandom(5 * PART + 1000))
-    yield Stage(model_server, path, ObjectRef(BUCKET, request.node.name), FileTokenStore(tmp_path / "tokens"))
+    yield Stage(model_server, path, ObjectRef(BUCKET, request.node.name), FileTokenStore(tmp_path / "tokens"), lean)
     model_server.reset()
     model_server.set_profile(ServerProfile(min_part_size=PART))
 

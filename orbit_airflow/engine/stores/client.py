@@ -11,15 +11,17 @@ from botocore.config import Config
 from orbit_airflow import __version__
 from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.stores import http
+from orbit_airflow.engine.stores.clock import StoreClock
 from orbit_airflow.engine.stores.region import follow_buckets
+from orbit_airflow.engine.stores.session import GuardedSession
+from orbit_airflow.engine.stores.sigv4 import CLOCK, SIGNATURE, register_signer
+from orbit_airflow.engine.stores.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # What the engine needs beside one connection per worker: the checkpoint and the main thread ask, too.
 SPARE_CONNECTIONS = 2
-# Bytes per second that a store is expected to work off at least, once it has them.
-SLOWEST_STORE = 20_000_000
 
 
 def client_config(config: EngineConfig, base: Config | None = None, *, https: bool = True) -> Config:
@@ -71,20 +73,53 @@ def make_client(config: EngineConfig) -> S3Client:
 
 
 def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
-    """Our connections, and waits for answers that fit the request, on this client only."""
-    http.install(client)
+    """Our connections, guard, watchdog and clock, and waits for answers that fit the request, on this client only.
+
+    A client that is prepared already is left as it is. Handlers that a user registered stay, and switch the lean path
+    off for their operations.
+    """
+    inner: Any = client
+    if isinstance(inner._endpoint.http_session, GuardedSession):
+        return client
+    watchdog = Watchdog(config.stall_timeout, config.minimum_rate)
+    http.install(client, watchdog)
+    session = GuardedSession(inner._endpoint.http_session, client.meta.endpoint_url, watchdog, StoreClock())
+    inner._endpoint.http_session = session
+    _sign_with(session.clock, client)
 
     def patient(request: Any, **_: Any) -> None:
         # A Complete of 10,000 parts may take minutes; botocore reads this per-request limit from the context.
         request.context["read_timeout"] = config.timeout_seconds
 
     def proportional(request: Any, **_: Any) -> None:
-        # Behind the last byte a store still writes and hashes; a part of 5 GiB is not done within a stall time.
         size = len(request.data) if isinstance(request.data, http.RequestBody) else 0
-        request.context["read_timeout"] = config.stall_timeout + size / SLOWEST_STORE
+        request.context["read_timeout"] = http.answer_limit(config.stall_timeout, size)
 
     events = client.meta.events
     events.register("request-created.s3.CompleteMultipartUpload", patient, unique_id="orbit-patient")
     for operation in ("UploadPart", "PutObject"):
         events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")
     return client
+
+
+def close_client(client: S3Client) -> None:
+    """End the watchdog's thread of a prepared client. Its connections stay usable."""
+    inner: Any = client
+    session = inner._endpoint.http_session
+    if isinstance(session, GuardedSession):
+        session.watchdog.close()
+
+
+def _sign_with(clock: StoreClock, client: S3Client) -> None:
+    """SigV4 requests of this client are signed with the store's time, and never by awscrt."""
+    register_signer()
+
+    def choose(signature_version: Any, **_: Any) -> str | None:
+        return SIGNATURE if signature_version in ("v4", "s3v4") else None
+
+    def give(request: Any, **_: Any) -> None:
+        request.context[CLOCK] = clock
+
+    events: Any = client.meta.events
+    events.register_last("choose-signer.s3", choose, unique_id="orbit-signer")
+    events.register_first("before-sign.s3", give, unique_id="orbit-clock")

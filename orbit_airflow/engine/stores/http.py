@@ -16,11 +16,22 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
+from urllib3.response import HTTPResponse
 
 from orbit_airflow.engine.store import Body
+from orbit_airflow.engine.stores.watchdog import Watch, Watchdog
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
+
+# Bytes per second that a store is expected to work off at least, once it has them.
+SLOWEST_STORE = 20_000_000
+# Small enough to stay in the processor's cache between the copy and the hash.
+HASH_BLOCK = 256 * 1024
+# Bodies up to this size leave together with their head, unless they wait for "100 Continue".
+JOINED = 64 * 1024
+# Where the watchdog sees the bytes, a socket's own time limit is this many times the watched one.
+BACKSTOP = 10
 
 
 class RequestBody:
@@ -55,29 +66,111 @@ class RequestBody:
         """All bytes, from the first one."""
         return self._body.blocks()
 
+    def hashed_blocks(self) -> Iterator[bytes]:
+        """All bytes for a signature: they are read, but do not count as sent."""
+        for start in range(0, self._body.size, HASH_BLOCK):
+            yield self._body.read_at(start, HASH_BLOCK)
+
+
+def answer_limit(stall_timeout: float, size: int) -> float:
+    """Seconds to wait for the answer to a body: behind its last byte a store still writes and hashes."""
+    return stall_timeout + size / SLOWEST_STORE
+
 
 def _send_blocks(connection: Any, body: RequestBody) -> None:
-    """All of the body to the connection's socket; TimeoutError when no byte leaves for the stall time."""
-    sock = connection.sock
-    sock.settimeout(body.stall_timeout)
+    """All of the body to the connection's socket; TimeoutError when too little leaves for the stall time.
+
+    The watch rests while the next block is made: a slow disk or a bandwidth limit is no fault of the line.
+    """
+    sock, watch = connection.sock, connection.watch
+    seen = watch is not None and watch.sees()
+    sock.settimeout(body.stall_timeout * (BACKSTOP if seen else 1))
     for block in body.blocks():
+        phase = watch.arm(body.stall_timeout) if watch is not None else 0
         sent = 0
         while sent < len(block):
             sent += sock.send(block[sent:])
+        if watch is not None:
+            watch.disarm(phase)
 
 
 def _request(connection: Any, plain: Callable[..., object], body: object, arguments: dict[str, Any]) -> None:
     """``plain(**arguments)`` with the headers, then the body our way, unless the store has answered already."""
+    watch = connection.watch
+    if watch is None:
+        _send(connection, plain, body, arguments)
+        return
+    watch.cut = None
+    phase = watch.arm()
+    try:
+        _send(connection, plain, body, arguments)
+    except OSError:
+        watch.raise_if_cut()
+        raise
+    finally:
+        watch.disarm(phase if not isinstance(body, RequestBody) else watch.phase)
+
+
+def _send(connection: Any, plain: Callable[..., object], body: object, arguments: dict[str, Any]) -> None:
     if not isinstance(body, RequestBody):
         plain(body=body, **arguments)
+        return
+    expects = (arguments["headers"] or {}).get("Expect") == b"100-continue"
+    if len(body) <= JOINED and not expects:
+        _send_joined(connection, plain, body, arguments)
         return
     plain(body=None, **arguments)
     if not connection._response_received:
         _send_blocks(connection, body)
 
 
+def _send_joined(connection: Any, plain: Callable[..., object], body: RequestBody, arguments: dict[str, Any]) -> None:
+    """Head and a small body in one piece: one system call and one packet less."""
+    connection.held = []
+    try:
+        plain(body=None, **arguments)
+    finally:
+        held, connection.held = connection.held, None
+    if connection.sock is None:
+        connection.connect()
+    data = b"".join([*held, *body.blocks()])
+    connection.sock.settimeout(body.stall_timeout)
+    connection.sock.sendall(data)
+
+
+def _response(connection: Any, plain: Callable[[], HTTPResponse]) -> HTTPResponse:
+    """``plain()``, the wait for the answer's head, under the watch. The socket's own limit (which asks for one byte at
+    a time, and knows nothing of a send buffer that is still being emptied) is a backstop then.
+    """
+    watch = connection.watch
+    if watch is None or connection.timeout is None or not watch.sees():
+        return plain()
+    limit = connection.timeout
+    connection.timeout = limit * BACKSTOP
+    phase = watch.arm(limit)
+    try:
+        answer = plain()
+    except Exception:
+        watch.raise_if_cut()
+        raise
+    finally:
+        watch.disarm(phase)
+    watch.raise_if_cut()
+    return answer
+
+
 class OrbitHTTPConnection(AWSHTTPConnection):
-    """botocore's connection over plain HTTP with our sending."""
+    """botocore's connection over plain HTTP with our sending, watched."""
+
+    watch: Watch | None = None
+    held: list[bytes] | None = None
+
+    def send(self, data: Any) -> None:
+        """As http.client calls it; a head may be held back for its body."""
+        if self.held is not None:
+            self.held.append(data)
+        else:
+            super().send(data)
 
     def request(  # type: ignore[override]  # urllib3's signature, which botocore's hides
         self,
@@ -96,10 +189,24 @@ class OrbitHTTPConnection(AWSHTTPConnection):
         arguments |= {"preload_content": preload_content, "decode_content": decode_content}
         arguments["enforce_content_length"] = enforce_content_length
         _request(self, super().request, body, arguments)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # botocore's stubs have the standard library's
+        """As urllib3 calls it."""
+        return _response(self, super().getresponse)
 
 
 class OrbitHTTPSConnection(AWSHTTPSConnection):
-    """botocore's connection over TLS with our sending."""
+    """botocore's connection over TLS with our sending, watched."""
+
+    watch: Watch | None = None
+    held: list[bytes] | None = None
+
+    def send(self, data: Any) -> None:
+        """As http.client calls it; a head may be held back for its body."""
+        if self.held is not None:
+            self.held.append(data)
+        else:
+            super().send(data)
 
     def request(  # type: ignore[override]  # urllib3's signature, which botocore's hides
         self,
@@ -118,27 +225,46 @@ class OrbitHTTPSConnection(AWSHTTPSConnection):
         arguments |= {"preload_content": preload_content, "decode_content": decode_content}
         arguments["enforce_content_length"] = enforce_content_length
         _request(self, super().request, body, arguments)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # botocore's stubs have the standard library's
+        """As urllib3 calls it."""
+        return _response(self, super().getresponse)
 
 
 class OrbitHTTPConnectionPool(AWSHTTPConnectionPool):
     """A pool of our connections."""
 
     ConnectionCls = OrbitHTTPConnection
+    watchdog: Watchdog | None = None
+
+    def _new_conn(self) -> Any:
+        return _watched(super()._new_conn(), self.watchdog)
 
 
 class OrbitHTTPSConnectionPool(AWSHTTPSConnectionPool):
     """A pool of our TLS connections."""
 
     ConnectionCls = OrbitHTTPSConnection
+    watchdog: Watchdog | None = None
+
+    def _new_conn(self) -> Any:
+        return _watched(super()._new_conn(), self.watchdog)
 
 
-def install(client: BaseClient) -> None:
+def _watched(connection: Any, watchdog: Watchdog | None) -> Any:
+    if watchdog is not None:
+        connection.watch = watchdog.watch(connection)
+    return connection
+
+
+def install(client: BaseClient, watchdog: Watchdog | None = None) -> None:
     """Give this one client our connections; every other client of the process keeps botocore's.
 
     The attributes are botocore's own and not public: a test holds them in place for the pinned version, and without
     them the client works as it came, only slower.
     """
     session = client._endpoint.http_session  # type: ignore[attr-defined]
-    pools = {"http": OrbitHTTPConnectionPool, "https": OrbitHTTPSConnectionPool}
+    kinds = {"http": OrbitHTTPConnectionPool, "https": OrbitHTTPSConnectionPool}
+    pools = {scheme: type(kind.__name__, (kind,), {"watchdog": watchdog}) for scheme, kind in kinds.items()}
     session._pool_classes_by_scheme = pools
     session._manager.pool_classes_by_scheme = pools

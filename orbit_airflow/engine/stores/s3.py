@@ -29,6 +29,7 @@ from orbit_airflow.engine.model import (
 )
 from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests
+from orbit_airflow.engine.stores.calls import Calls
 from orbit_airflow.engine.stores.credentials import CredentialKeeper
 from orbit_airflow.engine.stores.customer import CustomerKeyParams, check_transport
 from orbit_airflow.engine.stores.errormap import mapped
@@ -46,6 +47,7 @@ class S3Store:
 
     def __init__(self, client: S3Client, config: EngineConfig) -> None:
         self._client = client
+        self._calls = Calls(client, config)
         self._stall = config.stall_timeout
         check_transport(client, config.customer_key)
         self._keeper = CredentialKeeper(client)
@@ -156,7 +158,8 @@ class S3Store:
         if after is not None:
             params |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
         with _mapping(context):
-            answer: Answer = self._keeper.run(lambda: self._client.list_multipart_uploads(**params))
+            list_uploads = self._client.list_multipart_uploads
+            answer: Answer = self._keeper.run(lambda: self._calls.make("ListMultipartUploads", list_uploads, params))
         encoded = answer.get("EncodingType") == "url"
         with _understanding(context):
             uploads = tuple(_listed_upload(item, ref.key, encoded=encoded) for item in answer.get("Uploads", []))
@@ -171,9 +174,10 @@ class S3Store:
     def _call(
         self, context: RequestContext, method: Callable[..., Any], ref: ObjectRef, params: Mapping[str, Any]
     ) -> Answer:
-        whole = {**params, **self._always, **self._customer.of(context.operation)}
+        operation = context.operation or ""
+        whole = {"Bucket": ref.bucket, "Key": ref.key, **params, **self._always, **self._customer.of(context.operation)}
         with self._customer.explaining(context), _mapping(context):
-            answer: Answer = self._keeper.run(lambda: method(Bucket=ref.bucket, Key=ref.key, **whole))
+            answer: Answer = self._keeper.run(lambda: self._calls.make(operation, method, whole))
         return answer
 
 

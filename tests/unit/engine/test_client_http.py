@@ -101,7 +101,8 @@ def test_our_connections_are_this_client_s_alone() -> None:
     other = _plain()
 
     def kind(client: Any) -> Any:
-        manager = client._endpoint.http_session._manager
+        session = client._endpoint.http_session
+        manager = getattr(session, "inner", session)._manager
         return manager.connection_from_url("http://127.0.0.1:9").ConnectionCls
 
     assert kind(ours) is OrbitHTTPConnection
@@ -115,7 +116,7 @@ def test_a_proxy_s_connections_are_ours_too() -> None:
     http.install(client)
     session = client._endpoint.http_session
     manager = session._get_proxy_manager("http://127.0.0.1:3128")
-    assert manager.pool_classes_by_scheme["http"] is OrbitHTTPConnectionPool
+    assert issubclass(manager.pool_classes_by_scheme["http"], OrbitHTTPConnectionPool)
 
 
 def test_botocore_s_private_attributes_are_there() -> None:
@@ -214,6 +215,7 @@ def test_a_slow_socket_gets_every_byte() -> None:
 
     class _Connection:
         sock = _Socket()
+        watch = None
 
     data = data_of(1000)
     http._send_blocks(_Connection(), RequestBody(_Bytes(data), 5.0))

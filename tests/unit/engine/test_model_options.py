@@ -188,3 +188,16 @@ def test_attributes_up_to_the_limits_pass() -> None:
     """Ten tags, and metadata that leaves room for our mark."""
     tags = tuple((f"t{number}" + "x" * 126, "y" * 256) for number in range(10))
     check_attributes(ObjectAttributes(metadata=(("n", "x" * 1983),), tags=tags))
+
+
+@pytest.mark.parametrize("settings", [{"minimum_rate": 0}, {"minimum_rate": 1.5}, {"lean": "yes"}])
+def test_wire_options_are_checked(settings: dict[str, Any]) -> None:
+    """A rate is a whole number of bytes per second above 0, a switch is a boolean."""
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        EngineConfig(**settings)
+
+
+def test_wire_options_are_read_from_text() -> None:
+    """As airflow.cfg has them."""
+    read = EngineConfig.tuning_from({"minimum_rate": "1000", "lean": "off"})
+    assert read == {"minimum_rate": 1000, "lean": False}
