@@ -9,18 +9,20 @@ if TYPE_CHECKING:
     from orbit_airflow.engine.compose import engine_over, open_engine
     from orbit_airflow.engine.errors import OrbitError
     from orbit_airflow.engine.facade import TransferEngine
-    from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
-    from orbit_airflow.engine.options import Credentials, EngineConfig, UploadOptions
+    from orbit_airflow.engine.model import Integrity, KeyPrefix, ObjectAttributes, ObjectRef, UploadResult
+    from orbit_airflow.engine.options import CopyOptions, Credentials, EngineConfig, UploadOptions
     from orbit_airflow.engine.resilience.policy import RetryPolicy
     from orbit_airflow.engine.runner import Cancellation
     from orbit_airflow.engine.token import FileTokenStore, ResumeState
 
 _HOMES = {
     "Cancellation": "runner",
+    "CopyOptions": "options",
     "Credentials": "options",
     "EngineConfig": "options",
     "FileTokenStore": "token",
     "Integrity": "model",
+    "KeyPrefix": "model",
     "ObjectAttributes": "model",
     "ObjectRef": "model",
     "OrbitError": "errors",
@@ -35,10 +37,12 @@ _HOMES = {
 
 __all__ = [
     "Cancellation",
+    "CopyOptions",
     "Credentials",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
+    "KeyPrefix",
     "ObjectAttributes",
     "ObjectRef",
     "OrbitError",

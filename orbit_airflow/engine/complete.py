@@ -18,7 +18,7 @@ from orbit_airflow.engine.job import UploadJob, outcome_of
 from orbit_airflow.engine.model import ChecksumType, Integrity, PartReceipt, WriteReceipt
 from orbit_airflow.engine.proof import LocalProof, is_ours, proved
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.store import CompleteRequest
 from orbit_airflow.engine.token import Outcome, UploadToken
 
@@ -30,7 +30,7 @@ _STRENGTH = (Integrity.SIZE_ETAG, Integrity.MD5, Integrity.PART_CRC, Integrity.F
 class Completion:
     """Completes one upload, or finds out that it is complete."""
 
-    def __init__(self, job: UploadJob, source: SourceFile) -> None:
+    def __init__(self, job: UploadJob, source: Source) -> None:
         self._job = job
         self._source = source
 

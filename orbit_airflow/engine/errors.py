@@ -12,6 +12,8 @@
      ├ RestartsExhausted        the upload vanished again and again      RETRY
      └ StoreError               one request failed
         ├ NotFound              no such key, bucket or version           FAIL
+        │  └ ObjectDeleted      a delete marker is what is there         FAIL
+        ├ ObjectArchived        must be restored before it can be read   FAIL
         ├ UploadGone            no such multipart upload                 RETRY
         ├ AccessDenied          refused; also a key that may not be listed FAIL
         ├ PreconditionFailed    If-Match or If-None-Match said no        FAIL
@@ -147,6 +149,16 @@ class StoreError(OrbitError):
 
 class NotFound(StoreError):
     """The key, version or bucket does not exist."""
+
+
+class ObjectDeleted(NotFound):
+    """The key's newest version (or the version asked for) is a delete marker: the object was deleted, and its older
+    versions may still be there.
+    """
+
+
+class ObjectArchived(StoreError):
+    """The object's storage class keeps its bytes offline: it can be read or copied when it has been restored."""
 
 
 class UploadGone(StoreError):

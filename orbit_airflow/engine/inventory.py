@@ -11,14 +11,14 @@ from orbit_airflow.engine.model import ListedPart, PartReceipt
 from orbit_airflow.engine.plan import PartPlan
 from orbit_airflow.engine.proof import part_is_local, wants_md5
 from orbit_airflow.engine.runner import run_all
-from orbit_airflow.engine.source import BLOCK, SourceFile
+from orbit_airflow.engine.source import BLOCK, Source
 from orbit_airflow.engine.token import UploadToken
 
 
 class Inventory:
     """One look at an upload's parts."""
 
-    def __init__(self, job: UploadJob, source: SourceFile, token: UploadToken) -> None:
+    def __init__(self, job: UploadJob, source: Source, token: UploadToken) -> None:
         self._job = job
         self._source = source
         self._token = token

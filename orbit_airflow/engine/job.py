@@ -13,14 +13,16 @@ from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectInfo, 
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
 from orbit_airflow.engine.proof import MARK, LocalProof, is_ours, proved, same_bytes
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source, SourceBytes, SourceFile
 from orbit_airflow.engine.store import TransferStore
 from orbit_airflow.engine.token import Ledger, Outcome, UploadToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadJob:
-    """One upload's fixed things; the same for all its restarts."""
+    """One upload's fixed things; the same for all its restarts. With ``data`` these bytes are sent, in one request, and
+    ``path`` is only what messages call them.
+    """
 
     path: str
     ref: ObjectRef
@@ -34,6 +36,15 @@ class UploadJob:
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.Random)
+    data: memoryview | None = field(default=None, repr=False)
+
+    def opened(self) -> Source:
+        """What is sent, opened now. SourceError for a path that is no regular file."""
+        return SourceFile(self.path) if self.data is None else SourceBytes(self.data)
+
+    def in_one_request(self, size: int) -> bool:
+        """True for what a PutObject carries; the rest has parts."""
+        return self.data is not None or size < self.chunk_size
 
     @property
     def chunk_size(self) -> int:
@@ -84,7 +95,7 @@ class UploadJob:
         if info is not None and not is_ours(info, token.mark, size):
             raise TargetExists(f"{info.ref.uri} exists ({info.size} bytes) and replace is False")
 
-    def recovered(self, token: UploadToken, source: SourceFile, local: LocalProof | None) -> Outcome | None:
+    def recovered(self, token: UploadToken, source: Source, local: LocalProof | None) -> Outcome | None:
         """The object that a lost answer made, if the key holds it: recognised by our mark or by a checksum of all
         bytes, never by its size alone, and only if it holds what the file holds now.
         """
@@ -109,7 +120,7 @@ class UploadJob:
         return outcome_of(info, local, integrity) if certain else None
 
 
-def _rehashed(source: SourceFile, local: LocalProof | None, *, md5: bool) -> LocalProof:
+def _rehashed(source: Source, local: LocalProof | None, *, md5: bool) -> LocalProof:
     """The file's own proof, read now; what an earlier try had worked out stays when the bytes are the same."""
     crc, digest = source.whole_digest(md5=md5)
     if local is not None and local.crc32 == crc:

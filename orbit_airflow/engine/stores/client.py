@@ -80,7 +80,8 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
         request.context["read_timeout"] = config.stall_timeout + size / SLOWEST_STORE
 
     events = client.meta.events
-    events.register("request-created.s3.CompleteMultipartUpload", patient, unique_id="orbit-patient")
+    for operation in ("CompleteMultipartUpload", "CopyObject"):
+        events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):
         events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")
     return client

@@ -14,6 +14,8 @@ from orbit_airflow.engine.errors import (
     ConnectionLost,
     InvalidRequest,
     NotFound,
+    ObjectArchived,
+    ObjectDeleted,
     OrbitError,
     PreconditionFailed,
     RequestContext,
@@ -28,6 +30,7 @@ from orbit_airflow.engine.errors import (
 _CODES: Mapping[type[StoreError], str] = {
     NotFound: "NoSuchKey NoSuchBucket NoSuchVersion NotFound 404",
     UploadGone: "NoSuchUpload",
+    ObjectArchived: "InvalidObjectState",
     AccessDenied: (
         "AccessDenied AllAccessDisabled AccountProblem Forbidden 403 InvalidAccessKeyId SignatureDoesNotMatch "
         "ExpiredToken InvalidToken TokenRefreshRequired InvalidSecurity NotSignedUp RequestTimeTooSkewed "
@@ -113,6 +116,10 @@ def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreE
         retry_after=_retry_after(meta.get("HTTPHeaders", {})),
     )
     kind = kind_of(code, status, context.operation)
+    if status in (404, 405) and meta.get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true":
+        kind = ObjectDeleted
+    if kind is ObjectDeleted:
+        code = "DeleteMarker"
     message = printable(str(error.get("Message", "") or "no message"), 400)
     hint = _HINTS.get(code) or (_HIDDEN_HINT if kind is AccessDenied and code in ("403", "Forbidden") else "")
     return kind(f"{message}{f' ({hint})' if hint else ''}", told)
@@ -144,6 +151,8 @@ _HINTS = {
     "ExpiredToken": "the session's credentials ran out; the upload is kept",
     "InvalidAccessKeyId": "the store does not know this access key; check the connection's login and endpoint",
     "SignatureDoesNotMatch": "the secret key or the endpoint of the connection is wrong",
+    "InvalidObjectState": "the object is archived; restore it first",
+    "DeleteMarker": "a delete marker is what is there; older versions may be kept",
     "NoSuchBucket": "the bucket does not exist at this endpoint",
     "PermanentRedirect": "the bucket lives in another region; set region_name on the connection",
     "AuthorizationHeaderMalformed": "the region is wrong; set region_name on the connection",

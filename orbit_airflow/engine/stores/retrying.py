@@ -9,7 +9,10 @@ from typing import TypeVar
 from orbit_airflow.engine.errors import OrbitError, printable
 from orbit_airflow.engine.events import Reporter, Retrying
 from orbit_airflow.engine.model import (
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -21,14 +24,22 @@ from orbit_airflow.engine.model import (
 )
 from orbit_airflow.engine.resilience.outcome import repeatable, surely_undone
 from orbit_airflow.engine.resilience.policy import RetryPolicy
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    ListRequest,
+    ObjectStream,
+    PartDigests,
+    TransferStore,
+)
 
 T = TypeVar("T")
 
 
 class RetryingStore:
-    """``inner`` with ``policy`` around each request. Create and PutObject are repeated only when surely undone;
-    for a lost answer their caller asks first what the store has.
+    """``inner`` with ``policy`` around each request. Create, PutObject, CopyObject and a DeleteObject without
+    a version are repeated only when surely undone; for a lost answer their caller asks first what the store has.
     """
 
     def __init__(
@@ -49,6 +60,23 @@ class RetryingStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Repeated."""
         return self._run("HeadObject", lambda: self._inner.head(ref))
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
+        """Repeated until the answer's headers are there; a body that breaks off is its reader's affair."""
+        return self._run("GetObject", lambda: self._inner.get(ref, span, if_match=if_match))
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """Repeated when surely undone."""
+        return self._run("CopyObject", lambda: self._inner.copy(ref, request), retryable=surely_undone)
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """Repeated; without a version only when surely undone, since each call may lay one more delete marker."""
+        retryable = repeatable if ref.version_id else surely_undone
+        return self._run("DeleteObject", lambda: self._inner.delete(ref), retryable=retryable)
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """Repeated."""
+        return self._run("ListObjectsV2", lambda: self._inner.list_objects(request))
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool

@@ -12,6 +12,7 @@ _SERVED = {
         Operation("ListBuckets", buckets.list_buckets),
         Operation("CreateBucket", buckets.create_bucket),
         Operation("HeadBucket", buckets.head_bucket),
+        Operation("GetBucketLocation", buckets.get_location),
         Operation("DeleteBucket", buckets.delete_bucket),
         Operation("PutBucketVersioning", buckets.put_versioning, buckets.admit_existing),
         Operation("GetBucketVersioning", buckets.get_versioning),
@@ -21,6 +22,7 @@ _SERVED = {
         Operation("ListObjectVersions", listing.list_versions),
         Operation("ListMultipartUploads", multipart.list_uploads),
         Operation("PutObject", objects.put_object, objects.admit_put, stores_body=True),
+        Operation("CopyObject", objects.copy_object, objects.admit_copy),
         Operation("GetObject", objects.get_object),
         Operation("HeadObject", objects.get_object),
         Operation("DeleteObject", objects.delete_object),
@@ -41,6 +43,7 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
     ("PUT", "bucket", ""): ("CreateBucket", ""),
     ("HEAD", "bucket", ""): ("HeadBucket", ""),
     ("DELETE", "bucket", ""): ("DeleteBucket", ""),
+    ("GET", "bucket", "location"): ("GetBucketLocation", ""),
     ("PUT", "bucket", "versioning"): ("PutBucketVersioning", ""),
     ("GET", "bucket", "versioning"): ("GetBucketVersioning", ""),
     ("PUT", "bucket", "lifecycle"): ("PutBucketLifecycleConfiguration", ""),
@@ -58,6 +61,7 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
         "prefix delimiter encoding-type max-uploads key-marker upload-id-marker",
     ),
     ("PUT", "object", ""): ("PutObject", ""),
+    ("PUT", "object", "x-amz-copy-source"): ("CopyObject", ""),
     ("GET", "object", ""): ("GetObject", "versionId"),
     ("HEAD", "object", ""): ("HeadObject", "versionId"),
     ("DELETE", "object", ""): ("DeleteObject", "versionId"),
@@ -90,6 +94,14 @@ _HEADERS = frozenset(BY_HEADER) | {
         "tagging",
         "server-side-encryption",
         "server-side-encryption-aws-kms-key-id",
+        "server-side-encryption-bucket-key-enabled",
+        "website-redirect-location",
+        "copy-source",
+        "copy-source-if-match",
+        "copy-source-if-none-match",
+        "metadata-directive",
+        "tagging-directive",
+        "source-expected-bucket-owner",
     )
 }
 
@@ -98,6 +110,9 @@ def name_of(head: RequestHead) -> str:
     """The operation of a request, or "" when it is none of ours."""
     level = "object" if head.key else "bucket" if head.bucket else "service"
     sub = next((name for name, _ in head.query if name in _SUBRESOURCES), "")
+    if not sub and "x-amz-copy-source" in head.headers:
+        # The one operation that a header makes another one.
+        sub = "x-amz-copy-source"
     return _ROUTES.get((head.method, level, sub), ("", ""))[0]
 
 

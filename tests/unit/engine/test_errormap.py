@@ -81,7 +81,11 @@ def test_each_code_is_there_once() -> None:
 def test_every_answer_class_can_come_out() -> None:
     """No class of the tree is without a way to it."""
     answers = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StoreError)}
-    assert set(errormap._CODES) | set(errormap._BY_STATUS.values()) | {InvalidRequest, ConnectionLost} == answers - {
+    assert set(errormap._CODES) | set(errormap._BY_STATUS.values()) | {
+        InvalidRequest,
+        ConnectionLost,
+        errors.ObjectDeleted,
+    } == answers - {
         StoreError,
         errors.Network,
     }
