@@ -154,6 +154,8 @@ class CopyFlow:
     def _proved(self, info: ObjectInfo, receipt: WriteReceipt) -> tuple[WriteReceipt, Integrity]:
         """From the answer if it says enough, else with HEAD's help."""
         integrity = _compared(info, receipt.etag, receipt.checksum)
+        if integrity is Integrity.SIZE_ETAG:
+            self._refuse_another_source(info)
         if integrity is Integrity.FULL_CRC:
             return receipt, integrity
         found = self._existing()
@@ -165,6 +167,11 @@ class CopyFlow:
         seen = _compared(info, found.etag, found.checksum)
         best = seen if integrity is Integrity.SIZE_ETAG else max(integrity, seen, key=_STRENGTH.index)
         return WriteReceipt(receipt.etag, receipt.version_id or found.version_id, found.checksum), best
+
+    def _refuse_another_source(self, info: ObjectInfo) -> None:
+        """Some stores copy whatever is there, whatever If-Match says; where the bytes prove nothing, look again."""
+        if info.version_id is None and self._call.store.head(self._source).etag != info.etag:
+            raise PreconditionFailed(f"{info.ref.uri} was replaced while it was copied; the copy may be of either")
 
 
 _STRENGTH = (Integrity.SIZE_ETAG, Integrity.MD5, Integrity.FULL_CRC)

@@ -11,6 +11,7 @@ from botocore.config import Config
 from orbit_airflow import __version__
 from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.stores import http
+from orbit_airflow.engine.stores.answers import make_legible
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -80,6 +81,7 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
         request.context["read_timeout"] = config.stall_timeout + size / SLOWEST_STORE
 
     events = client.meta.events
+    events.register_first("before-parse.s3.*", make_legible, unique_id="orbit-legible")
     for operation in ("CompleteMultipartUpload", "CopyObject"):
         events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):

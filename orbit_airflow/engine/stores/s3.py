@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote_plus, urlencode
+from urllib.parse import quote, urlencode
 
 from orbit_airflow.engine.checksums import to_base64
 from orbit_airflow.engine.errors import ChecksumRefused, NotFound, RequestContext, Unavailable, UploadGone
@@ -37,6 +37,7 @@ from orbit_airflow.engine.stores.answers import (
     page_in,
     understanding,
     unquoted,
+    upload_key,
 )
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.stream import S3Stream, opened
@@ -127,7 +128,7 @@ class S3Store:
         with mapping(context):
             answer: Answer = self._client.list_objects_v2(MaxKeys=request.max_keys, **params)
         with understanding(context):
-            page = page_in(answer, _decoder(answer))
+            page = page_in(answer)
         if page.is_truncated and page.continuation_token in (None, request.token):
             raise Unavailable("the store's list of objects does not advance", context)
         return page
@@ -205,10 +206,9 @@ class S3Store:
             params |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
         with mapping(context):
             answer: Answer = self._client.list_multipart_uploads(**params)
-        decode = _decoder(answer)
         with understanding(context):
-            uploads = tuple(_listed_upload(item, decode) for item in answer.get("Uploads", []))
-            marker = (decode(answer.get("NextKeyMarker", "")), answer.get("NextUploadIdMarker", ""))
+            uploads = tuple(_listed_upload(item, ref.key) for item in answer.get("Uploads", []))
+            marker = (upload_key(answer.get("NextKeyMarker", ""), ref.key), answer.get("NextUploadIdMarker", ""))
             more = bool(answer.get("IsTruncated")) and marker != (after or ("", ""))
             return UploadsPage(uploads, marker if more else None)
 
@@ -225,10 +225,6 @@ class S3Store:
 
 def _version(ref: ObjectRef) -> dict[str, str]:
     return {"VersionId": ref.version_id} if ref.version_id else {}
-
-
-def _decoder(answer: Answer) -> Callable[[str], str]:
-    return unquote_plus if answer.get("EncodingType") == "url" else str
 
 
 def _digest_params(digests: PartDigests) -> dict[str, Any]:
@@ -283,6 +279,6 @@ def _listed_part(item: Answer) -> ListedPart:
     )
 
 
-def _listed_upload(item: Answer, decode: Callable[[str], str]) -> ListedUpload:
+def _listed_upload(item: Answer, prefix: str) -> ListedUpload:
     initiator = (item.get("Initiator") or {}).get("ID")
-    return ListedUpload(decode(item["Key"]), item["UploadId"], item.get("Initiated"), initiator)
+    return ListedUpload(upload_key(item["Key"], prefix), item["UploadId"], item.get("Initiated"), initiator)

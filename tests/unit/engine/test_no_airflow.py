@@ -58,7 +58,8 @@ def test_every_module_imports_without_airflow() -> None:
 def test_the_flows_import_without_boto3() -> None:
     """`import orbit_airflow.engine`, every flow and every wrapper work where botocore cannot be imported."""
     own = ("orbit_airflow.engine.stores.s3", "orbit_airflow.engine.stores.client", "orbit_airflow.engine.stores.http")
-    adapters = (*own, "orbit_airflow.engine.stores.errormap")
+    reading = ("orbit_airflow.engine.stores.answers", "orbit_airflow.engine.stores.stream")
+    adapters = (*own, *reading, "orbit_airflow.engine.stores.errormap")
     modules = [name for name in _modules() if name not in adapters]
     assert _imported(modules, ("airflow", "boto3", "botocore", "urllib3")) == "[]"
 
