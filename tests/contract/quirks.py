@@ -42,6 +42,7 @@ class Quirks:
     refused_copy_keeps_target: bool = True
     replaced_source_on_copy: Refusal = PreconditionFailed
     copies_take_tags: bool = True
+    waits_for_slow_readers: bool = True
     pages_keep_non_ascii: bool = True
     impossible_keys: frozenset[str] = frozenset()
     impossible_uploads: frozenset[str] = frozenset()
@@ -107,6 +108,8 @@ CEPH = Quirks(
 LOCALSTACK = Quirks(
     # A second CompleteMultipartUpload: 404 NoSuchUpload.
     repeated_complete=UploadGone,
+    # GetObject of 8 MB, read 3 s after the answer's headers came: the connection is closed in the middle of the body.
+    waits_for_slow_readers=False,
     # CopyObject with IfNoneMatch over an object: 412, and the object's bytes are gone (HEAD 3 bytes, GET none).
     refused_copy_keeps_target=False,
     # ListMultipartUploads does not encode keys, whatever EncodingType says: a carriage return is a line feed then, and

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 
 from orbit_airflow.engine.checksums import to_base64
-from orbit_airflow.engine.errors import InvalidRequest, NotFound, PreconditionFailed
+from orbit_airflow.engine.errors import ConnectionLost, InvalidRequest, NotFound, PreconditionFailed
 from orbit_airflow.engine.model import (
     ByteRange,
     ChecksumType,
@@ -39,6 +40,14 @@ def _all(stream: ObjectStream, block: int = 100_000) -> bytes:
     return bytes(got)
 
 
+def _patiently(bench: Bench, ref: ObjectRef) -> bytes:
+    """All bytes; again where the store cuts off readers that a busy machine has made slow."""
+    for _ in range(0 if bench.quirks.waits_for_slow_readers else 3):
+        with suppress(ConnectionLost):
+            return _all(bench.store.get(ref))
+    return _all(bench.store.get(ref))
+
+
 def _listed(bench: Bench, prefix: str, **choices: object) -> list[ListResult]:
     """All pages."""
     pages: list[ListResult] = []
@@ -65,7 +74,8 @@ def test_what_was_put_comes_back(bench: Bench, size: int) -> None:
     head = bench.store.head(ref)
     assert (stream.info.size, stream.info.etag, stream.info.checksum) == (size, head.etag, head.checksum)
     assert stream.length == size
-    assert _all(stream) == data
+    stream.close()
+    assert _patiently(bench, ref) == data
 
 
 @pytest.mark.parametrize("span", [ByteRange(0, 1), ByteRange(10, 250_000), ByteRange(299_999, 300_000)])
@@ -134,7 +144,7 @@ def test_a_stream_that_is_left_early_does_no_harm(bench: Bench) -> None:
     _put(bench, ref, data)
     with bench.store.get(ref) as stream:
         assert stream.read_into(memoryview(bytearray(10))) == 10
-    assert _all(bench.store.get(ref)) == data
+    assert _patiently(bench, ref) == data
 
 
 def test_a_copy_has_bytes_metadata_type_and_tags(bench: Bench) -> None:

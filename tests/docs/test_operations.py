@@ -19,7 +19,7 @@ SEED = ["data/report.pdf", "data/large-file.bin", "source/file.txt", "old-data/f
 def test_every_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a script would: credentials and endpoint from the environment."""
     blocks = BLOCK.findall(PAGE.read_text())
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     with ModelServer() as server:
         for name, value in {
             "AWS_ENDPOINT_URL_S3": server.endpoint_url,

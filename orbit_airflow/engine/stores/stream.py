@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Self
 
+from botocore.exceptions import IncompleteReadError
 from botocore.response import StreamingBody
 
 from orbit_airflow.engine.errors import (
@@ -47,9 +48,7 @@ class S3Stream:
         wanted, done = min(len(view), self._left), 0
         try:
             while done < wanted:
-                with mapping(self._context):
-                    # Not the override of a checking body: it would hash the bytes a second time.
-                    count = StreamingBody.readinto(self._body, view[done:wanted])  # type: ignore[arg-type]  # any buffer
+                count = self._received(view[done:wanted])
                 if not count:
                     raise ConnectionLost(f"the body ended {self._left - done} bytes too early", self._context)
                 done += count
@@ -58,6 +57,14 @@ class S3Stream:
             raise
         self._left -= done
         return done
+
+    def _received(self, view: memoryview) -> int:
+        with mapping(self._context):
+            try:
+                # Not the override of a checking body: it would hash the bytes a second time.
+                return StreamingBody.readinto(self._body, view)  # type: ignore[arg-type]  # any buffer
+            except IncompleteReadError:
+                return 0
 
     def close(self) -> None:
         """A connection with bytes left on it is of no use to anybody; one without has been given back already."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.response import StreamingBody
 
-from orbit_airflow.engine.errors import ConnectionLost, PreconditionFailed, RequestContext, StoreError, Unavailable
+from orbit_airflow.engine.errors import ConnectionLost, PreconditionFailed, RequestContext, Unavailable
 from orbit_airflow.engine.model import ByteRange, ObjectRef, RestoreState
 from orbit_airflow.engine.stores.answers import make_legible, page_in, restore_state, upload_key
 from orbit_airflow.engine.stores.stream import opened
@@ -88,7 +88,7 @@ def test_a_body_that_ends_too_early_is_an_error(end: int) -> None:
     answer = _answer()
     answer["Body"] = StreamingBody(Raw(b"0123456789"[:end]), 10)
     stream = opened(answer, REF, None, None, CONTEXT)
-    with pytest.raises(StoreError):
+    with pytest.raises(ConnectionLost, match="too early"):
         stream.read_into(memoryview(bytearray(10)))
 
 

@@ -37,10 +37,13 @@ from orbit_airflow.engine.model import (
 from orbit_airflow.engine.options import CopyOptions, EngineConfig, UploadOptions
 from orbit_airflow.engine.plan import StoreLimits
 from orbit_airflow.engine.read import proof_of
+from orbit_airflow.engine.resilience.limits import BandwidthLimiter, Permits
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.store import ListRequest
+from orbit_airflow.engine.store import ListRequest, PartDigests
+from orbit_airflow.engine.stores.limited import LimitedStore
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
+from tests.contract.bodies import BytesBody
 
 REF = ObjectRef("bucket", "folder/key")
 QUICK = replace(RetryPolicy.fast(), initial_delay=0.0, max_delay=0.0)
@@ -338,3 +341,19 @@ def test_what_is_not_there_is_not_found() -> None:
     for call in (engine.get_metadata, engine.download_bytes, lambda ref: engine.copy_object(ref, "x")):
         with pytest.raises(NotFound):
             call(REF)
+
+
+def test_a_stream_holds_its_permit_until_it_is_closed_once() -> None:
+    """And gives it back when the store refuses, and never twice."""
+    memory = MemoryStore()
+    memory.put(REF, BytesBody(b"bytes"), PartDigests(), ObjectAttributes(), if_none_match=False)
+    permits = Permits(1)
+    store = LimitedStore(memory, permits, BandwidthLimiter(10**9))
+    with pytest.raises(NotFound):
+        store.get(ObjectRef("bucket", "none"))
+    stream, view = store.get(REF), memoryview(bytearray(9))
+    assert permits._semaphore.acquire(blocking=False) is False
+    assert (stream.read_into(view), bytes(view[:5]), stream.read_into(view)) == (5, b"bytes", 0)
+    for _ in range(2):
+        stream.close()
+    assert permits._semaphore.acquire(blocking=False) is True
