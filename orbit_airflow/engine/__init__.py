@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         TransferStats,
     )
     from orbit_airflow.engine.facade import TransferEngine
-    from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef, UploadResult
-    from orbit_airflow.engine.options import Credentials, EngineConfig, UploadOptions
+    from orbit_airflow.engine.model import Integrity, KeyPrefix, ObjectAttributes, ObjectRef, UploadResult
+    from orbit_airflow.engine.options import CopyOptions, Credentials, EngineConfig, UploadOptions
     from orbit_airflow.engine.progress import ProgressAggregator, ProgressReceiver, ProgressReporter
     from orbit_airflow.engine.resilience.breaker import CircuitBreaker, CircuitBreakerConfig
     from orbit_airflow.engine.resilience.policy import BackoffStrategy, RetryPolicy, with_retry
@@ -39,12 +39,14 @@ _HOMES = {
     "Cancellation": "runner",
     "CircuitBreaker": "resilience.breaker",
     "CircuitBreakerConfig": "resilience.breaker",
+    "CopyOptions": "options",
     "Credentials": "options",
     "CustomerKey": "encryption",
     "engine_over": "compose",
     "EngineConfig": "options",
     "FileTokenStore": "token",
     "Integrity": "model",
+    "KeyPrefix": "model",
     "Notice": "events",
     "ObjectAttributes": "model",
     "ObjectRef": "model",
@@ -79,11 +81,13 @@ __all__ = [
     "Cancellation",
     "CircuitBreaker",
     "CircuitBreakerConfig",
+    "CopyOptions",
     "Credentials",
     "CustomerKey",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
+    "KeyPrefix",
     "Notice",
     "ObjectAttributes",
     "ObjectRef",

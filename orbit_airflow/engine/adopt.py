@@ -13,7 +13,7 @@ from orbit_airflow.engine.errors import AccessDenied, OrbitError, Paused
 from orbit_airflow.engine.inventory import Inventory
 from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import ListedUpload, PartReceipt
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.sweep import is_empty, lost_twins
 from orbit_airflow.engine.token import UploadToken
 
@@ -29,7 +29,7 @@ class Adopted:
     receipts: dict[int, PartReceipt]
 
 
-def adopt_lost_upload(job: UploadJob, source: SourceFile, token: UploadToken) -> Adopted | None:
+def adopt_lost_upload(job: UploadJob, source: Source, token: UploadToken) -> Adopted | None:
     """The lost upload with the most parts, in place of the empty one of ``token``, which is aborted, as are the empty
     uploads that other lost Creates left.
 
@@ -63,14 +63,14 @@ def adopt_lost_upload(job: UploadJob, source: SourceFile, token: UploadToken) ->
     return best
 
 
-def _matching(job: UploadJob, source: SourceFile, token: UploadToken, twin: ListedUpload) -> Adopted | None:
+def _matching(job: UploadJob, source: Source, token: UploadToken, twin: ListedUpload) -> Adopted | None:
     candidate = replace(token, upload_id=twin.upload_id, adopted=True, sweep=False)
     inventory = Inventory(job, source, candidate, quiet=True)
     receipts = inventory.compared()
     return Adopted(candidate, receipts) if receipts and len(receipts) == inventory.seen else None
 
 
-def _stands_still(job: UploadJob, source: SourceFile, found: Adopted) -> bool:
+def _stands_still(job: UploadJob, source: Source, found: Adopted) -> bool:
     inventory = Inventory(job, source, found.token, quiet=True)
     again = {listed.number: listed.etag for listed in inventory.listed()}
     return again == {number: receipt.etag for number, receipt in found.receipts.items()}

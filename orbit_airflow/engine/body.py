@@ -9,7 +9,7 @@ from orbit_airflow.engine.checksums import crc32
 from orbit_airflow.engine.errors import SourceChanged, printable
 from orbit_airflow.engine.events import Meter
 from orbit_airflow.engine.model import MIB, Part
-from orbit_airflow.engine.source import BLOCK, SourceFile
+from orbit_airflow.engine.source import BLOCK, Source
 from orbit_airflow.engine.store import Body
 
 # Parts up to this size are read once, into a buffer that their worker reuses; larger ones are read twice in blocks.
@@ -43,7 +43,7 @@ class PartBody:
     that leave: SourceChanged is raised before the last block when they are not the bytes that were announced.
     """
 
-    def __init__(self, source: SourceFile, part: Part, buffer: memoryview, *, md5: bool) -> None:
+    def __init__(self, source: Source, part: Part, buffer: memoryview, *, md5: bool) -> None:
         self._source = source
         self._part = part
         self._buffer = buffer

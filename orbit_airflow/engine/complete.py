@@ -18,7 +18,7 @@ from orbit_airflow.engine.job import Unseen, UploadJob, outcome_of
 from orbit_airflow.engine.model import ChecksumType, Integrity, ObjectInfo, PartReceipt, WriteReceipt
 from orbit_airflow.engine.proof import LocalProof, is_ours, proved
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.store import CompleteRequest
 from orbit_airflow.engine.token import Outcome, Phase, UploadToken
 
@@ -30,7 +30,7 @@ _STRENGTH = (Integrity.SIZE_ETAG, Integrity.MD5, Integrity.PART_CRC, Integrity.F
 class Completion:
     """Completes one upload, or finds out that it is complete."""
 
-    def __init__(self, job: UploadJob, source: SourceFile, *, maybe_done: bool = False) -> None:
+    def __init__(self, job: UploadJob, source: Source, *, maybe_done: bool = False) -> None:
         self._job = job
         self._source = source
         # A Complete of this upload was sent and not answered, by this try or by an earlier one.

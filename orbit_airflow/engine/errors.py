@@ -13,12 +13,13 @@
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
      └ StoreError               one request failed                       FAIL
         ├ NotFound              no such key, bucket or version           FAIL
+        │  └ ObjectDeleted      a delete marker is what is there         FAIL
+        ├ ObjectArchived        must be restored before it can be read   FAIL
         ├ UploadGone            no such multipart upload                 RETRY
         ├ AccessDenied          refused; also a key that may not be listed FAIL
         │  ├ CredentialsExpired the session ran out; a new one helps     RETRY
         │  ├ ClockSkewed        this clock and the store's differ        RETRY
         │  └ KmsDenied          the encryption key may not be used       FAIL
-        ├ ObjectArchived        it must be restored before it is read    FAIL
         ├ PreconditionFailed    If-Match or If-None-Match said no        FAIL
         ├ InvalidRequest        the store refused the request as such    FAIL
         │  ├ WrongEndpoint      the bucket is elsewhere; not followed    FAIL
@@ -176,6 +177,16 @@ class NotFound(StoreError):
     """The key, version or bucket does not exist; ``context.code`` NoSuchBucket means the bucket."""
 
 
+class ObjectDeleted(NotFound):
+    """The key's newest version (or the version asked for) is a delete marker: the object was deleted, and its older
+    versions may still be there.
+    """
+
+
+class ObjectArchived(StoreError):
+    """The object's storage class keeps its bytes offline: it can be read or copied when it has been restored."""
+
+
 class UploadGone(StoreError):
     """The multipart upload does not exist: completed, aborted, or never there."""
 
@@ -200,10 +211,6 @@ class ClockSkewed(AccessDenied):
 
 class KmsDenied(AccessDenied):
     """The key that encrypts the object may not be used, is disabled, or is not there; the message names the action."""
-
-
-class ObjectArchived(StoreError):
-    """The object lies in an archive tier: restore it first. Also the answer while a restore is under way."""
 
 
 class PreconditionFailed(StoreError):

@@ -6,18 +6,35 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from orbit_airflow.engine.call import Call
+from orbit_airflow.engine.copy import CopyFlow
 from orbit_airflow.engine.defaults import with_engine_defaults
-from orbit_airflow.engine.errors import ConfigError, OrbitError
+from orbit_airflow.engine.errors import ConfigError, NotFound, OrbitError
 from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.job import UploadJob
-from orbit_airflow.engine.model import ObjectRef, UploadResult
-from orbit_airflow.engine.options import EngineConfig, UploadOptions
+from orbit_airflow.engine.listing import every_object
+from orbit_airflow.engine.model import (
+    MIB,
+    CopyResult,
+    DeleteReceipt,
+    KeyPrefix,
+    ListedObject,
+    ListResult,
+    ObjectInfo,
+    ObjectRef,
+    ReadResult,
+    UploadResult,
+)
+from orbit_airflow.engine.options import CopyOptions, EngineConfig, UploadOptions
 from orbit_airflow.engine.progress import OperationReporter
+from orbit_airflow.engine.read import read_whole
+from orbit_airflow.engine.remove import delete_object
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.store import TransferStore
+from orbit_airflow.engine.store import ListRequest, TransferStore
 from orbit_airflow.engine.token import (
     FileTokenStore,
     Ledger,
@@ -30,10 +47,18 @@ from orbit_airflow.engine.token import (
 from orbit_airflow.engine.upload import UploadFlow
 
 StoreFor = Callable[[Cancellation, Reporter], TransferStore]
+# What download_bytes takes into memory unless it is told otherwise.
+MAX_IN_MEMORY = 64 * MIB
+MAX_PAGE = 1000
 
 
 class TransferEngine:
     """Transfers between files and an S3 store. Made by ``open_engine``; may be shared by threads.
+
+    The verbs on objects take a ``target``: a key in the configured bucket, taken to the letter; or a full
+    ``s3://bucket/key``; or an ObjectRef (the only way to say a key that itself begins with ``s3://``). Prefixes
+    likewise: a str in the configured bucket, ``s3://bucket/prefix``, or a KeyPrefix. All raise ConfigError for an
+    address that S3 cannot hold, NotFound, AccessDenied, and the other OrbitErrors; ``cancel`` ends their waits.
 
     ``store_for`` gives each transfer its own retrying view of the one store, so that a stop order ends its waits.
     """
@@ -78,26 +103,208 @@ class TransferEngine:
         ``cancel`` may be set from any thread or signal handler; the call then raises Paused between two blocks, waits
         or requests; a request that hangs ends by its own time limits first (parts are left behind after half a second).
         """
-        stop, guarded = cancel or Cancellation(), OperationReporter(reporter)
         local_path, chosen = os.fspath(path), options or UploadOptions()
         kept = tokens if tokens is not None and chosen.resume else NoTokens()
         target = target_hash("upload", ref, local_path)
-        job = UploadJob(
-            path=local_path,
-            ref=ref,
-            options=with_engine_defaults(chosen, self.config),
+        with OperationReporter(reporter) as told:
+            return UploadFlow(self._job(local_path, ref, chosen, Ledger(kept, target), target, told, cancel)).run()
+
+    def upload_bytes(
+        self,
+        data: bytes | bytearray | memoryview,
+        target: str | ObjectRef,
+        options: UploadOptions | None = None,
+        *,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> UploadResult:
+        """Upload bytes in one PutObject, proved as ``result.integrity`` says; a lost answer is settled, not repeated.
+
+        ConfigError for more than one PutObject can carry (5 GiB on S3): put them into a file and use ``upload``. The
+        bytes must not be changed meanwhile; SourceChanged, or one snapshot of them, is what comes of it.
+        """
+        ref, view = self.address(target), memoryview(data).cast("B")
+        if len(view) > self.config.limits.max_put_size:
+            raise ConfigError(f"one PutObject carries at most {self.config.limits.max_put_size} bytes, got {len(view)}")
+        name = f"<{len(view)} bytes>"
+        hashed = target_hash("upload", ref, name)
+        ledger, chosen = Ledger(NoTokens(), hashed), options or UploadOptions()
+        with OperationReporter(reporter) as told:
+            job = self._job(name, ref, chosen, ledger, hashed, told, cancel)
+            return UploadFlow(replace(job, data=view)).run()
+
+    def download_bytes(
+        self,
+        target: str | ObjectRef,
+        *,
+        version_id: str | None = None,
+        max_size: int = MAX_IN_MEMORY,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> bytes:
+        """The object's bytes, compared with the store's checksum or MD5 where there is one; see ``read_object``."""
+        found = self.read_object(target, version_id=version_id, max_size=max_size, reporter=reporter, cancel=cancel)
+        return found.data
+
+    def read_object(
+        self,
+        target: str | ObjectRef,
+        *,
+        version_id: str | None = None,
+        max_size: int = MAX_IN_MEMORY,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> ReadResult:
+        """The object in memory, with its properties and what was proved about its bytes.
+
+        One GetObject; a body that breaks off is fetched again. ConfigError, and nothing fetched, when the object has
+        more than ``max_size`` bytes. IntegrityError when the bytes are not those that the store describes.
+        """
+        ref = self.address(target, version_id)
+        with OperationReporter(reporter) as told:
+            return read_whole(self._call(cancel, told), ref, max_size, verify=self.config.verify_checksums)
+
+    def exists(self, target: str | ObjectRef, *, cancel: Cancellation | None = None) -> bool:
+        """True when the key shows an object; False also for a delete marker, and for a bucket that is not there (a HEAD
+        cannot tell). AccessDenied when the store does not say: without s3:ListBucket a missing key is a 403, too.
+        """
+        try:
+            self.get_metadata(target, cancel=cancel)
+        except NotFound:
+            return False
+        return True
+
+    def get_metadata(
+        self, target: str | ObjectRef, *, version_id: str | None = None, cancel: Cancellation | None = None
+    ) -> ObjectInfo:
+        """Size, time, ETag, checksum, version, class, restore state, headers and user metadata, by one HeadObject.
+
+        NotFound; ObjectDeleted (a NotFound) when a delete marker is what is there.
+        """
+        return self._call(cancel).store.head(self.address(target, version_id))
+
+    def list_objects(self, prefix: str | KeyPrefix = "", *, cancel: Cancellation | None = None) -> ListResult:
+        """The first page (at most 1,000) of the objects whose keys begin with ``prefix``."""
+        return self.list_objects_paginated(prefix, cancel=cancel)
+
+    def list_objects_paginated(
+        self,
+        prefix: str | KeyPrefix = "",
+        continuation_token: str | None = None,
+        max_keys: int | None = None,
+        *,
+        delimiter: str | None = None,
+        cancel: Cancellation | None = None,
+    ) -> ListResult:
+        """One page, behind the page that gave ``continuation_token``; None begins at the beginning.
+
+        ``max_keys``: 1 to 1,000. ``delimiter`` folds what has it behind the prefix into ``common_prefixes``.
+        """
+        most = MAX_PAGE if max_keys is None else max_keys
+        if not 1 <= most <= MAX_PAGE:
+            raise ConfigError(f"max_keys is 1 to {MAX_PAGE}, got {max_keys}")
+        request = ListRequest(where=self._where(prefix), token=continuation_token, max_keys=most, delimiter=delimiter)
+        return self._call(cancel).store.list_objects(request)
+
+    def iter_objects(
+        self, prefix: str | KeyPrefix = "", *, start_after: str | None = None, cancel: Cancellation | None = None
+    ) -> Iterator[ListedObject]:
+        """All objects whose keys begin with ``prefix``, page by page in constant memory, behind ``start_after``."""
+        request = ListRequest(where=self._where(prefix), start_after=start_after)
+        return every_object(self._call(cancel), request)
+
+    def copy_object(
+        self,
+        source: str | ObjectRef,
+        target: str | ObjectRef,
+        options: CopyOptions | None = None,
+        *,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> CopyResult:
+        """Copy inside the store by one CopyObject, keeping metadata, tags, headers, class and KMS key.
+
+        The source is pinned to the version and ETag that it has when the copy begins; ``result.not_kept`` names what a
+        copy loses. ConfigError above 5 GiB; TargetExists; PreconditionFailed when the source changed meanwhile.
+        """
+        with OperationReporter(reporter) as told:
+            call = self._call(cancel, told)
+            return CopyFlow(call, self.address(source), self.address(target), options or CopyOptions()).run()
+
+    def delete(
+        self,
+        target: str | ObjectRef,
+        *,
+        version_id: str | None = None,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> DeleteReceipt:
+        """Delete an object; a key that is not there is a success. Where versions are kept this lays a delete marker
+        over them, and with ``version_id`` it removes that version for good.
+        """
+        with OperationReporter(reporter) as told:
+            return delete_object(self._call(cancel, told), self.address(target, version_id))
+
+    def address(self, target: str | ObjectRef, version_id: str | None = None) -> ObjectRef:
+        """The object that is meant; see the class. ConfigError without a configured bucket, or for two versions."""
+        if isinstance(target, ObjectRef):
+            ref = target
+        elif target[:5].lower() == "s3://":
+            ref = ObjectRef.parse(target)
+        else:
+            ref = ObjectRef(self._bucket(), target)
+        if version_id is None:
+            return ref
+        if ref.version_id not in (None, version_id):
+            raise ConfigError(f"two versions are named: {ref.version_id!r} and {version_id!r}")
+        return replace(ref, version_id=version_id)
+
+    def _where(self, prefix: str | KeyPrefix) -> KeyPrefix:
+        if isinstance(prefix, KeyPrefix):
+            return prefix
+        return KeyPrefix.parse(prefix) if prefix[:5].lower() == "s3://" else KeyPrefix(self._bucket(), prefix)
+
+    def _bucket(self) -> str:
+        if self.config.bucket is None:
+            raise ConfigError("a key alone needs EngineConfig(bucket=...); without it give s3://bucket/key")
+        return self.config.bucket
+
+    def _call(self, cancel: Cancellation | None, reporter: Reporter = no_reporter) -> Call:
+        stop = cancel or Cancellation()
+        return Call(
+            store=self._store_for(stop, reporter),
             config=self.config,
-            store=self._store_for(stop, guarded),
-            ledger=Ledger(kept, target),
+            reporter=reporter,
+            cancel=stop,
+            rng=self._rng,
+            monotonic=self._monotonic,
+        )
+
+    def _job(
+        self,
+        path: str,
+        ref: ObjectRef,
+        options: UploadOptions,
+        ledger: Ledger,
+        target: str,
+        reporter: Reporter,
+        cancel: Cancellation | None,
+    ) -> UploadJob:
+        stop = cancel or Cancellation()
+        return UploadJob(
+            path=path,
+            ref=ref,
+            options=with_engine_defaults(options, self.config),
+            config=self.config,
+            store=self._store_for(stop, reporter),
+            ledger=ledger,
             target=target,
-            reporter=guarded,
+            reporter=reporter,
             cancel=stop,
             clock=self._clock,
             monotonic=self._monotonic,
             rng=self._rng,
         )
-        with guarded:
-            return UploadFlow(job).run()
 
     def upload_file_multipart(
         self,

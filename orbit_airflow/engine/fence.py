@@ -10,10 +10,10 @@ from orbit_airflow.engine.job import UploadJob
 from orbit_airflow.engine.model import Part, PartReceipt
 from orbit_airflow.engine.plan import PartPlan
 from orbit_airflow.engine.runner import run_all
-from orbit_airflow.engine.source import BLOCK, SourceFile
+from orbit_airflow.engine.source import BLOCK, Source
 
 
-def verify_unchanged(job: UploadJob, source: SourceFile, plan: PartPlan, receipts: Sequence[PartReceipt]) -> None:
+def verify_unchanged(job: UploadJob, source: Source, plan: PartPlan, receipts: Sequence[PartReceipt]) -> None:
     """Return when every part holds what the file holds now; SourceChanged otherwise.
 
     An equal stat is enough. A different one is a doubt: the file (the one that the path names now) is hashed again,
@@ -26,7 +26,7 @@ def verify_unchanged(job: UploadJob, source: SourceFile, plan: PartPlan, receipt
         change = "was being written right before the upload"
     job.notice(f"{job.path} {change}; comparing its bytes with what was sent")
     try:
-        with SourceFile(job.path) as now:
+        with job.opened() as now:
             _compare(job, now, plan, receipts, change)
             if now.change() is not None:
                 raise SourceChanged(f"{job.path} is still being written ({now.change()})")
@@ -38,7 +38,7 @@ def verify_unchanged(job: UploadJob, source: SourceFile, plan: PartPlan, receipt
     source.settle()
 
 
-def _compare(job: UploadJob, now: SourceFile, plan: PartPlan, receipts: Sequence[PartReceipt], change: str) -> None:
+def _compare(job: UploadJob, now: Source, plan: PartPlan, receipts: Sequence[PartReceipt], change: str) -> None:
     if now.size != plan.size:
         raise SourceChanged(f"{job.path} {change} while it was uploaded: {plan.size} bytes became {now.size}")
     buffers = WorkerBuffers(BLOCK)

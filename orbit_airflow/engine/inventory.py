@@ -11,7 +11,7 @@ from orbit_airflow.engine.model import ListedPart, PartReceipt
 from orbit_airflow.engine.plan import PartPlan
 from orbit_airflow.engine.proof import part_is_local, wants_md5
 from orbit_airflow.engine.runner import run_all
-from orbit_airflow.engine.source import BLOCK, SourceFile
+from orbit_airflow.engine.source import BLOCK, Source
 from orbit_airflow.engine.token import UploadToken
 
 
@@ -20,7 +20,7 @@ class Inventory:
     parts are no news, since it is not yet known whose upload this is.
     """
 
-    def __init__(self, job: UploadJob, source: SourceFile, token: UploadToken, *, quiet: bool = False) -> None:
+    def __init__(self, job: UploadJob, source: Source, token: UploadToken, *, quiet: bool = False) -> None:
         self.seen = 0
         self._quiet = quiet
         self._job = job

@@ -23,7 +23,7 @@ from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectInfo, 
 from orbit_airflow.engine.options import EngineConfig, UploadOptions
 from orbit_airflow.engine.proof import MARK, LocalProof, comparable, is_ours, proved, same_bytes
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source, SourceBytes, SourceFile
 from orbit_airflow.engine.store import TransferStore
 from orbit_airflow.engine.token import Ledger, Outcome, UploadToken
 
@@ -40,7 +40,9 @@ class Unseen(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadJob:
-    """One upload's fixed things; the same for all its restarts."""
+    """One upload's fixed things; the same for all its restarts. With ``data`` these bytes are sent, in one request, and
+    ``path`` is only what messages call them.
+    """
 
     path: str
     ref: ObjectRef
@@ -54,6 +56,15 @@ class UploadJob:
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.Random)
+    data: memoryview | None = field(default=None, repr=False)
+
+    def opened(self) -> Source:
+        """What is sent, opened now. SourceError for a path that is no regular file."""
+        return SourceFile(self.path) if self.data is None else SourceBytes(self.data)
+
+    def in_one_request(self, size: int) -> bool:
+        """True for what a PutObject carries; the rest has parts."""
+        return self.data is not None or size < self.chunk_size
 
     @property
     def chunk_size(self) -> int:
@@ -112,7 +123,7 @@ class UploadJob:
     def recovered(
         self,
         token: UploadToken,
-        source: SourceFile,
+        source: Source,
         local: LocalProof | None,
         *,
         by_checksum: bool = False,
@@ -159,7 +170,7 @@ class UploadJob:
             return None
         return None if integrity is Integrity.SIZE_ETAG else outcome_of(info, local, integrity)
 
-    def _rehashed(self, source: SourceFile, local: LocalProof | None, *, md5: bool) -> LocalProof:
+    def _rehashed(self, source: Source, local: LocalProof | None, *, md5: bool) -> LocalProof:
         """The file's own proof, as of now; what an earlier try had worked out stays when the bytes are the same."""
         crc, digest = source.whole_digest(md5=md5, check=self.cancel.check)
         if local is not None and local.crc32 == crc:

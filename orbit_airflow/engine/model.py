@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from urllib.parse import quote
@@ -90,6 +90,63 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPrefix:
+    """What a listing is about: the keys of a bucket that begin with ``prefix`` (empty: all of them).
+
+    A prefix is no directory: ``a/b`` is also the beginning of ``a/bc``.
+    """
+
+    bucket: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if not _BUCKET.fullmatch(self.bucket):
+            raise ConfigError(f"not a bucket name: {self.bucket!r}")
+        try:
+            size = len(self.prefix.encode("utf-8"))
+        except UnicodeEncodeError as exc:
+            raise ConfigError(f"the prefix is not valid UTF-8: {self.prefix!r}") from exc
+        if size > MAX_KEY_BYTES:
+            raise ConfigError(f"a prefix has at most {MAX_KEY_BYTES} bytes, this one has {size}")
+
+    @classmethod
+    def parse(cls, uri: str) -> KeyPrefix:
+        """``s3://bucket`` or ``s3://bucket/prefix``, taken to the letter."""
+        scheme, separator, rest = uri.partition("://")
+        if scheme.lower() != "s3" or not separator:
+            raise ConfigError(f"expected s3://bucket/prefix, got {uri!r}")
+        bucket, _, prefix = rest.partition("/")
+        return cls(bucket, prefix)
+
+    @property
+    def probe(self) -> ObjectRef:
+        """A key below it, of which a HEAD asks whether the store is well; nothing needs to be there."""
+        return ObjectRef(self.bucket, self.prefix or "-")
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """The bytes from ``start`` up to but not including ``stop``. Raises ConfigError for an empty or negative one."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise ConfigError(f"a range has 0 <= start < stop, got {self.start} and {self.stop}")
+
+    @property
+    def length(self) -> int:
+        """How many bytes it has."""
+        return self.stop - self.start
+
+    @property
+    def header(self) -> str:
+        """As the Range header wants it."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One part of a plan: S3's part number (from 1) and its range in the source."""
 
@@ -168,8 +225,47 @@ class WriteReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteReceipt:
+    """The answer to DeleteObject. With ``delete_marker`` and no version asked for, ``version_id`` is the new marker's
+    and the versions below it are kept; with a version asked for, that version is gone (and was a marker, if so).
+    """
+
+    delete_marker: bool = False
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreState:
+    """How far the restoring of an archived object is (``x-amz-restore``).
+
+    ``ongoing``: the bytes are not there yet. Else they are, until ``expires`` (None: the store does not say).
+    """
+
+    ongoing: bool
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentHeaders:
+    """The headers that travel with an object besides its user metadata; None where it has none."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    content_disposition: str | None = None
+    content_language: str | None = None
+    cache_control: str | None = None
+    expires: datetime | None = None
+    website_redirect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as HEAD shows it. ``metadata`` and ``checksums`` are tuples, so that the value stays frozen."""
+    """An object as HEAD shows it; all values are frozen.
+
+    ``storage_class`` None is STANDARD. ``archive_status`` is that of INTELLIGENT_TIERING's archive tiers. ``restore``
+    is None for what was never archived, or is archived and nobody has asked for it. ``retention`` is the Object Lock
+    mode. ``customer_key``: encrypted with a key that the store does not keep (SSE-C).
+    """
 
     ref: ObjectRef
     size: int
@@ -179,10 +275,44 @@ class ObjectInfo:
     checksum: Checksum | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     storage_class: str | None = None
+    headers: ContentHeaders = ContentHeaders()
+    restore: RestoreState | None = None
+    archive_status: str | None = None
+    server_side_encryption: str | None = None
+    kms_key_id: str | None = None
+    bucket_key: bool = False
+    customer_key: bool = False
+    retention: str | None = None
+    legal_hold: bool = False
 
     def metadata_value(self, name: str) -> str | None:
         """A user metadata value by its lower-case name, or None."""
         return dict(self.metadata).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing shows it. ``storage_class`` None: the store does not say."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime | None = None
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """One page of a listing, in the store's order (S3's: by the UTF-8 bytes of the key).
+
+    ``common_prefixes``: what a delimiter has folded. ``continuation_token`` is None behind the last page; else give it
+    to the next call. A page may be empty although more follow.
+    """
+
+    objects: tuple[ListedObject, ...]
+    is_truncated: bool = False
+    continuation_token: str | None = None
+    common_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +348,33 @@ class UploadResult:
     bytes_sent: int = 0
     bytes_saved: int = 0
     parts_found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """A whole object in memory. ``integrity`` says what was proved; ``size+etag`` means that the store gave nothing
+    to compare the bytes with (or that checking is switched off).
+    """
+
+    info: ObjectInfo
+    data: bytes = field(repr=False)
+    integrity: Integrity = Integrity.SIZE_ETAG
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """A finished copy. ``integrity`` compares it with its source as the store reports both; no byte came here.
+
+    ``not_kept`` names what the source had and a copy does not get by itself: "retention", "legal hold".
+    """
+
+    ref: ObjectRef
+    source: ObjectRef
+    etag: str
+    size: int
+    checksum: Checksum | None
+    integrity: Integrity
+    duration: float
+    version_id: str | None = None
+    storage_class: str | None = None
+    not_kept: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from orbit_airflow.engine.plan import PartPlan, part_size_for
 from orbit_airflow.engine.proof import MARK, LocalProof, is_ours
 from orbit_airflow.engine.resilience.outcome import outcome_unknown, refuses_checksums
 from orbit_airflow.engine.runner import Cancellation, run_all
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.store import PartDigests
 from orbit_airflow.engine.sweep import sweep_lost_creates
 from orbit_airflow.engine.token import Outcome, Phase, UploadToken
@@ -42,7 +42,7 @@ MAX_READINGS = 3
 class MultipartUpload:
     """One multipart upload of one open file."""
 
-    def __init__(self, job: UploadJob, source: SourceFile, meter: Meter) -> None:
+    def __init__(self, job: UploadJob, source: Source, meter: Meter) -> None:
         self._job = job
         self._source = source
         self._meter = meter

@@ -289,6 +289,38 @@ class UploadOptions:
         check_attributes(self.attributes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """One copy's choices. None means: as the source has it.
+
+    ``replace=False`` never overwrites. ``if_match``: only while the source's ETag is this one (else it is pinned to
+    what it is when the copy begins). ``metadata``, ``tags``: the whole new set; an empty one takes all away.
+    ``server_side_encryption=None`` keeps KMS keys of the source, and else lets the target's bucket decide. An ACL is
+    never copied by S3; without ``acl`` the copy has the bucket's default.
+    """
+
+    replace: bool = True
+    if_match: str | None = None
+    metadata: tuple[tuple[str, str], ...] | None = None
+    tags: tuple[tuple[str, str], ...] | None = None
+    content_type: str | None = None
+    storage_class: str | None = None
+    server_side_encryption: str | None = None
+    kms_key_id: str | None = None
+    acl: str | None = None
+
+    def __post_init__(self) -> None:
+        check_attributes(ObjectAttributes(metadata=self.metadata or (), tags=self.tags or ()))
+        if self.kms_key_id is not None and self.server_side_encryption is None:
+            raise ConfigError("kms_key_id needs server_side_encryption ('aws:kms' or 'aws:kms:dsse')")
+
+    @property
+    def changes_something(self) -> bool:
+        """True when a copy of an object onto itself would not be the same."""
+        chosen = (self.metadata, self.tags, self.content_type, self.storage_class, self.server_side_encryption)
+        return any(value is not None for value in chosen)
+
+
 MAX_TAGS, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_METADATA_BYTES = 10, 128, 256, 2048
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Room for our own mark inside S3's 2 KiB of user metadata: the name, 32 hex digits, and slack.

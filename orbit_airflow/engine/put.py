@@ -20,7 +20,7 @@ from orbit_airflow.engine.job import Unseen, UploadJob, outcome_of
 from orbit_airflow.engine.model import Integrity, ObjectInfo, Part, WriteReceipt
 from orbit_airflow.engine.proof import LocalProof, proved
 from orbit_airflow.engine.resilience.outcome import outcome_unknown, refuses_checksums
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.store import PartDigests
 from orbit_airflow.engine.token import Outcome, UploadToken
 
@@ -31,7 +31,7 @@ MAX_READINGS = 3
 class SinglePut:
     """One file below the chunk size. A lost answer is settled by our mark before anything is sent again."""
 
-    def __init__(self, job: UploadJob, source: SourceFile, meter: Meter) -> None:
+    def __init__(self, job: UploadJob, source: Source, meter: Meter) -> None:
         self._job = job
         self._source = source
         self._meter = meter
@@ -65,7 +65,7 @@ class SinglePut:
             if not self._source.just_written:
                 return
             change = "was being written"
-        with SourceFile(self._job.path) as now:
+        with self._job.opened() as now:
             if now.size != body.size or now.whole_digest(md5=False)[0] != body.crc32:
                 raise SourceChanged(f"{self._job.path} {change} while it was read; nothing was sent")
         self._source.settle()

@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from orbit_airflow.engine.checksums import crc32
 from orbit_airflow.engine.errors import SourceChanged, SourceError, printable
@@ -41,6 +41,101 @@ class SourceIdentity:
     def to_list(self) -> list[int]:
         """As the token stores it."""
         return list(astuple(self))
+
+
+class Source(Protocol):
+    """What an upload reads from; see SourceFile for what each name means."""
+
+    path: str
+    identity: SourceIdentity
+    just_written: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def lend(self) -> None:
+        """Some thread may outlive the transfer with this source in its hands."""
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` from ``offset``."""
+
+    def change(self) -> str | None:
+        """What differs from the opening; None when nothing does."""
+
+    def settle(self) -> None:
+        """Take what is there now as the source."""
+
+    def digest(
+        self, part: Part, buffer: memoryview, *, md5: bool, check: Callable[[], None] | None = None
+    ) -> tuple[int, bytes | None]:
+        """CRC32 (and MD5) of a part."""
+
+    def whole_digest(self, *, md5: bool, check: Callable[[], None] | None = None) -> tuple[int, bytes | None]:
+        """CRC32 (and MD5) of everything."""
+
+    def blocks(self, part: Part, buffer: memoryview) -> Iterator[memoryview]:
+        """The part, block by block."""
+
+
+class SourceBytes:
+    """Bytes in memory as a source. They cannot change their size; should somebody write into them while they are sent,
+    their body notices as it does for a file.
+    """
+
+    just_written = False
+
+    def __init__(self, data: memoryview) -> None:
+        self.path = f"<{len(data)} bytes>"
+        self.identity = SourceIdentity(len(data), 0, 0, 0, 0)
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self._data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """There is nothing to close."""
+
+    def lend(self) -> None:
+        """There is nothing to keep open."""
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` from ``offset``."""
+        view[:] = self._data[offset : offset + len(view)]
+
+    def change(self) -> None:
+        """Nothing can be told from the outside."""
+
+    def settle(self) -> None:
+        """There is nothing to take note of."""
+
+    def digest(
+        self, part: Part, buffer: memoryview, *, md5: bool, check: Callable[[], None] | None = None
+    ) -> tuple[int, bytes | None]:
+        """CRC32 (and MD5) of a part, in place."""
+        del buffer, check
+        view = self._data[part.offset : part.offset + part.size]
+        return crc32(view), hashlib.md5(view, usedforsecurity=False).digest() if md5 else None
+
+    def whole_digest(self, *, md5: bool, check: Callable[[], None] | None = None) -> tuple[int, bytes | None]:
+        """CRC32 (and MD5) of all of them."""
+        return self.digest(Part(1, 0, self.size), self._data, md5=md5, check=check)
+
+    def blocks(self, part: Part, buffer: memoryview) -> Iterator[memoryview]:
+        """The part in copies of the buffer's size."""
+        for done in range(0, part.size, len(buffer)):
+            view = buffer[: min(len(buffer), part.size - done)]
+            self.read_into(view, part.offset + done)
+            yield view
 
 
 class SourceFile:

@@ -7,11 +7,15 @@ SourceError may come out of a body. Wrappers (retrying, limited) implement the s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from orbit_airflow.engine.model import (
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
+    KeyPrefix,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -57,16 +61,89 @@ class CompleteRequest:
     if_none_match: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyRequest:
+    """All that goes with a CopyObject.
+
+    ``if_match`` pins the source to one ETag. Of ``attributes`` the storage class, encryption, ACL and extra arguments
+    always travel; type and metadata only with ``replace_metadata``, tags only with ``replace_tags``: else the store
+    copies the source's. ``if_none_match``: never over an object that is there.
+    """
+
+    source: ObjectRef
+    if_match: str | None = None
+    attributes: ObjectAttributes = field(default_factory=ObjectAttributes)
+    replace_metadata: bool = False
+    replace_tags: bool = False
+    if_none_match: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """One page of a listing: behind ``token`` (the last page's) or behind the key ``start_after``."""
+
+    where: KeyPrefix
+    token: str | None = None
+    start_after: str | None = None
+    delimiter: str | None = None
+    max_keys: int = 1000
+
+
+class ObjectStream(Protocol):
+    """The bytes of an object, or of a range of it, on their way here. Use as a context manager, in one thread."""
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object as the answer's headers show it; ``size`` is the whole object's."""
+
+    @property
+    def length(self) -> int:
+        """How many bytes this stream gives: neither fewer (ConnectionLost, Unavailable) nor more."""
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill ``view`` from its beginning; less than the whole of it only at the end, 0 behind the last byte.
+
+        StoreError when the line or the store fails: the bytes given so far are right, the stream is dead.
+        """
+
+    def close(self) -> None:
+        """Give the connection back, or close it when bytes are still to come. May be called again."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
 class ObjectStore(Protocol):
     """Whole objects."""
 
     def head(self, ref: ObjectRef) -> ObjectInfo:
-        """Metadata with checksums. NotFound also for a delete marker. Idempotent."""
+        """Metadata with checksums. ObjectDeleted (a NotFound) for a delete marker. Idempotent."""
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
+        """The object, or exactly ``span`` of it. Idempotent; what fails while the body is read is the reader's affair.
+
+        PreconditionFailed unless the object's ETag is ``if_match``, whatever the store thinks of conditions.
+        Unavailable for an answer that is not to the letter: a range that is not the one asked for, no ETag, no length.
+        """
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool
     ) -> WriteReceipt:
         """One PutObject. Not idempotent on a versioned bucket: when the answer was lost, ask ``head`` first."""
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """One CopyObject to ``ref``. Not idempotent on a versioned bucket, as ``put``. NotFound is the source's;
+        PreconditionFailed either the source's or the target's. Unavailable for a 200 that holds an error or no ETag.
+        """
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """One DeleteObject. A key that is not there is a success. Without a version id it is not idempotent on a
+        versioned bucket: each call lays one more delete marker.
+        """
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """One page. Unavailable when a page says that more follow, but not where."""
 
 
 class MultipartStore(Protocol):

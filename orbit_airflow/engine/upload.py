@@ -25,7 +25,7 @@ from orbit_airflow.engine.model import ObjectInfo, UploadResult
 from orbit_airflow.engine.multipart import MultipartUpload
 from orbit_airflow.engine.proof import is_ours
 from orbit_airflow.engine.put import SinglePut
-from orbit_airflow.engine.source import SourceFile
+from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.token import Outcome, Phase, TokenRejected, UploadToken, attributes_hash
 
 ABORT_ROUNDS = 3
@@ -128,7 +128,7 @@ class UploadFlow:
 
     def _source_unchanged(self, token: UploadToken, outcome: Outcome) -> bool:
         try:
-            with SourceFile(self._job.path) as source:
+            with self._job.opened() as source:
                 if source.identity == token.source:
                     return True
                 if source.size != outcome.size or outcome.crc32 is None:
@@ -140,7 +140,7 @@ class UploadFlow:
 
     def _attempt(self, token: UploadToken | None) -> UploadResult:
         job = self._job
-        with SourceFile(job.path) as source:
+        with job.opened() as source:
             self._meter = Meter(source.size, job.reporter, clock=job.monotonic)
             try:
                 return self._transfer(source, token)
@@ -151,7 +151,7 @@ class UploadFlow:
                 if job.cancel.left_behind:
                     source.lend()
 
-    def _transfer(self, source: SourceFile, token: UploadToken | None) -> UploadResult:
+    def _transfer(self, source: Source, token: UploadToken | None) -> UploadResult:
         job, meter = self._job, self._meter
         if token is None or token.phase is Phase.INTENT:
             recovered = job.recovered(token, source, None) if token is not None else None
@@ -160,13 +160,13 @@ class UploadFlow:
                 job.ledger.save(token.done(recovered))
                 return self._result(recovered, sent=0, saved=recovered.size, resumed=True, parts=0)
             token = self._intent(token, source)
-        if token.upload_id is None and source.size < job.chunk_size:
+        if token.upload_id is None and job.in_one_request(source.size):
             outcome = SinglePut(job, source, meter).run(token)
             return self._result(outcome, sent=meter.sent, saved=0, resumed=False, parts=0)
         outcome, found = MultipartUpload(job, source, meter).run(token)
         return self._result(outcome, sent=meter.sent, saved=meter.found, resumed=found > 0, parts=found)
 
-    def _intent(self, earlier: UploadToken | None, source: SourceFile) -> UploadToken:
+    def _intent(self, earlier: UploadToken | None, source: Source) -> UploadToken:
         """What is known before the first request.
 
         An earlier intent's mark stays while the file is the same: its request may yet arrive, and only the mark tells

@@ -6,11 +6,14 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, cast, final, get_args
+from typing import Any, Final, Literal, Self, TypeVar, cast, final, get_args
 
 from orbit_airflow.engine.errors import ConnectionLost, RequestContext
 from orbit_airflow.engine.model import (
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -20,12 +23,23 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    ListRequest,
+    ObjectStream,
+    PartDigests,
+    TransferStore,
+)
 
 T = TypeVar("T")
-Operation = Literal["*", "head", "put", "create", "upload_part", "list_parts", "complete", "abort", "list_uploads"]
+Operation = Literal[
+    "*", "head", "get", "put", "copy", "delete", "list_objects",
+    "create", "upload_part", "list_parts", "complete", "abort", "list_uploads",
+]  # fmt: skip
 When = Literal["before", "during", "after"]
-_WITH_BODY = frozenset({"*", "put", "upload_part"})
+_WITH_BODY = frozenset({"*", "get", "put", "upload_part"})
 
 
 @final
@@ -44,10 +58,10 @@ class Fault:
     """One scripted misfortune. It strikes the ``nth`` matching request and the ``times`` - 1 after it (None: for ever).
 
     ``operation`` is a verb of the port, or "*" for all; ``part_number`` narrows it to one part. ``when``: "before" the
-    store learns of the request, "during" its body behind ``blocks`` blocks, or "after" the work was done. What happens
-    there: ``call`` is called, if given; then ``error`` is raised (a copy, each time), or ``answer`` is returned in
-    place of the store's own ("before": without any work done). With none of the three the connection is lost, so
-    ``Fault("complete", when="after")`` is an answer that got lost.
+    store learns of the request, "during" its body behind ``blocks`` blocks (for get: behind so many reads), or "after"
+    the work was done. What happens there: ``call`` is called, if given; then ``error`` is raised (a copy, each time),
+    or ``answer`` is returned in place of the store's own ("before": without any work done). With none of the three the
+    connection is lost, so ``Fault("complete", when="after")`` is an answer that got lost.
     """
 
     operation: Operation
@@ -111,6 +125,29 @@ class FaultyStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """As scripted, else passed on."""
         return self._run("head", ref, None, lambda: self._inner.head(ref))
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
+        """As scripted, else passed on."""
+        faults = self._claim("get", None)
+        context = _context("get", ref, None)
+        stream = self._edges(faults, context, lambda: self._inner.get(ref, span, if_match=if_match))
+        for fault in faults:
+            if fault.when == "during":
+                stream = _BrokenStream(stream, fault, context)
+        return stream
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """As scripted, else passed on."""
+        return self._run("copy", ref, None, lambda: self._inner.copy(ref, request))
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """As scripted, else passed on."""
+        return self._run("delete", ref, None, lambda: self._inner.delete(ref))
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """As scripted, else passed on."""
+        context = RequestContext("list_objects", request.where.bucket, request.where.prefix)
+        return self._edges(self._claim("list_objects", None), context, lambda: self._inner.list_objects(request))
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool
@@ -219,6 +256,43 @@ class _BrokenBody:
     def read_at(self, position: int, size: int) -> bytes:
         """As of the inner body."""
         return self._inner.read_at(position, size)
+
+
+class _BrokenStream:
+    """A stream in whose middle something happens: behind so many reads."""
+
+    def __init__(self, inner: ObjectStream, fault: Fault, context: RequestContext) -> None:
+        self._inner = inner
+        self._fault = fault
+        self._context = context
+        self._reads = 0
+
+    @property
+    def info(self) -> ObjectInfo:
+        """As of the inner stream."""
+        return self._inner.info
+
+    @property
+    def length(self) -> int:
+        """As of the inner stream."""
+        return self._inner.length
+
+    def read_into(self, view: memoryview) -> int:
+        """The inner bytes, until the scripted moment has come."""
+        if self._reads == self._fault.blocks:
+            self._fault.strike(self._context)
+        self._reads += 1
+        return self._inner.read_into(view)
+
+    def close(self) -> None:
+        """As of the inner stream."""
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def _context(operation: str, ref: ObjectRef, part_number: int | None) -> RequestContext:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
-from orbit_airflow.engine.checksums import composite, to_base64
+from orbit_airflow.engine.checksums import to_base64
 from orbit_airflow.engine.errors import (
     ChecksumRefused,
     InvalidRequest,
@@ -25,11 +25,15 @@ from orbit_airflow.engine.errors import (
 from orbit_airflow.engine.model import (
     GIB,
     MIB,
+    ByteRange,
     Checksum,
     ChecksumType,
     CreatedUpload,
+    DeleteReceipt,
+    KeyPrefix,
     ListedPart,
     ListedUpload,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -39,7 +43,8 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests
+from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.testing.reading import MemoryStream, chosen, copied_attributes, info_of, page_of, stream_of
 from orbit_airflow.testing.shelf import (
     OpenUpload,
     RecordedRequest,
@@ -48,6 +53,7 @@ from orbit_airflow.testing.shelf import (
     Upload,
     check_attributes,
     listed_checksum,
+    object_checksum,
     received_from,
     refused,
 )
@@ -133,32 +139,60 @@ class MemoryStore:
                 if ref is None or item.ref == ref
             ]
 
-    def delete(self, ref: ObjectRef) -> None:
-        """Remove an object, or lay a delete marker over it when versions are kept. Not recorded as a request."""
-        with self._lock:
-            versions = self._versions.setdefault((ref.bucket, ref.key), [])
-            if self._versioned:
-                marker = StoredObject(b"", "", self._next("marker"), self._now(), deleted=True)
-                versions.append(marker)
-            else:
-                versions.clear()
-
     # The port.
 
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """As S3; the user metadata's names come back in lower case."""
         with self._recorded("head"):
-            found = self._find(ref, RequestContext("HeadObject", ref.bucket, ref.key))
-            return ObjectInfo(
-                ref=ref,
-                size=len(found.data),
-                etag=found.etag,
-                version_id=found.version_id,
-                last_modified=found.last_modified,
-                checksum=found.checksum,
-                metadata=tuple(found.metadata.items()),
-                storage_class=found.attributes.storage_class,
-            )
+            return info_of(ref, self._find(ref, RequestContext("HeadObject", ref.bucket, ref.key)))
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> MemoryStream:
+        """As S3; a range that does not end within the object is refused."""
+        context = RequestContext("GetObject", ref.bucket, ref.key)
+        with self._recorded("get"):
+            return stream_of(ref, self._find(ref, context), span, if_match, context)
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """As S3: one part whatever the source had, in the class that the request names or STANDARD."""
+        context = RequestContext("CopyObject", ref.bucket, ref.key)
+        with self._recorded("copy"), self._lock:
+            self._check_bucket(ref, context)
+            item = self._find(request.source, context)
+            if request.if_match not in (None, item.etag):
+                raise refused(PreconditionFailed, "PreconditionFailed", 412, context)
+            if len(item.data) > self._max_put_size:
+                raise refused(InvalidRequest, "InvalidRequest", 400, context, "the copy source is too large")
+            self._check_condition(ref, context, if_none_match=request.if_none_match)
+            attributes = copied_attributes(item, request)
+            check_attributes(attributes, context)
+            md5 = hashlib.md5(item.data, usedforsecurity=False).hexdigest()
+            checksum = Checksum("CRC32", to_base64(zlib.crc32(item.data))) if item.checksum is not None else None
+            return self._store(ref, item.data, self._etag(md5), checksum, attributes)
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """As S3: the version that is named, else the object, or a delete marker over it when versions are kept."""
+        context = RequestContext("DeleteObject", ref.bucket, ref.key)
+        with self._recorded("delete"), self._lock:
+            self._check_bucket(ref, context)
+            versions = self._versions.setdefault((ref.bucket, ref.key), [])
+            if ref.version_id is not None:
+                named = [item for item in versions if (item.version_id or "null") == ref.version_id]
+                versions[:] = [item for item in versions if item not in named]
+                return DeleteReceipt(bool(named) and named[0].deleted, ref.version_id)
+            if not self._versioned:
+                versions.clear()
+                return DeleteReceipt()
+            marker = StoredObject(b"", "", self._next("marker"), self._now(), deleted=True)
+            versions.append(marker)
+            return DeleteReceipt(delete_marker=True, version_id=marker.version_id)
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """As S3, ``page_size`` at a time."""
+        where = request.where
+        context = RequestContext("ListObjectsV2", where.bucket, where.prefix)
+        with self._recorded("list_objects"), self._lock:
+            self._check_bucket(where, context)
+            return page_of(self._versions, request, self._page_size)
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool
@@ -232,7 +266,7 @@ class MemoryStore:
             upload = self._upload(ref, request.upload_id, context)
             parts = self._named_parts(upload, request, context)
             data = b"".join(part.data for part in parts)
-            checksum = self._object_checksum(upload, parts, data, request, context)
+            checksum = object_checksum(upload, parts, data, request, context) if self._checksums else None
             self._check_condition(ref, context, if_none_match=request.if_none_match)
             joined = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
             etag = f"{self._etag(joined)}-{len(parts)}"
@@ -267,7 +301,7 @@ class MemoryStore:
 
     # The rules.
 
-    def _check_bucket(self, ref: ObjectRef, context: RequestContext) -> None:
+    def _check_bucket(self, ref: ObjectRef | KeyPrefix, context: RequestContext) -> None:
         if self._buckets is not None and ref.bucket not in self._buckets:
             raise refused(NotFound, "NoSuchBucket", 404, context)
 
@@ -275,13 +309,7 @@ class MemoryStore:
         self._check_bucket(ref, context)
         with self._lock:
             found = list(self._versions.get((ref.bucket, ref.key), []))
-        if ref.version_id is None:
-            candidates = found[-1:]
-        else:
-            candidates = [item for item in found if (item.version_id or "null") == ref.version_id]
-        if not candidates or candidates[0].deleted:
-            raise refused(NotFound, "404", 404, context)
-        return candidates[0]
+        return chosen(ref, found, context)
 
     def _upload(self, ref: ObjectRef, upload_id: str, context: RequestContext) -> Upload:
         with self._lock:
@@ -336,24 +364,6 @@ class MemoryStore:
         if upload.checksum_type is ChecksumType.COMPOSITE and not named:
             raise refused(InvalidRequest, "InvalidRequest", 400, context, "each part's checksum must be named")
         return part
-
-    def _object_checksum(
-        self, upload: Upload, parts: list[StoredPart], data: bytes, request: CompleteRequest, context: RequestContext
-    ) -> Checksum | None:
-        if not self._checksums:
-            return None
-        if request.size != len(data):
-            raise refused(InvalidRequest, "InvalidRequest", 400, context, "x-amz-mp-object-size does not match")
-        if upload.checksum_type is ChecksumType.FULL_OBJECT:
-            if request.full_crc32 not in (None, zlib.crc32(data)):
-                raise refused(ChecksumRefused, "BadDigest", 400, context)
-            return Checksum("CRC32", to_base64(zlib.crc32(data)))
-        if request.full_crc32 is not None:
-            raise refused(InvalidRequest, "InvalidRequest", 400, context, "the upload has no full-object checksum")
-        if upload.checksum_type is ChecksumType.COMPOSITE:
-            value = composite(part.crc32 or 0 for part in parts)
-            return Checksum("CRC32", value, ChecksumType.COMPOSITE)
-        return None
 
     # The rest.
 

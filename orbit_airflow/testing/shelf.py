@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from orbit_airflow.engine.checksums import to_base64
-from orbit_airflow.engine.errors import InvalidRequest, RequestContext, StoreError
+from orbit_airflow.engine.checksums import composite, to_base64
+from orbit_airflow.engine.errors import ChecksumRefused, InvalidRequest, RequestContext, StoreError
 from orbit_airflow.engine.model import Checksum, ChecksumType, ObjectAttributes, ObjectRef
 from orbit_airflow.engine.options import MAX_METADATA_BYTES, MAX_TAGS
-from orbit_airflow.engine.store import Body
+from orbit_airflow.engine.store import Body, CompleteRequest
 
 
 class RecordedRequest(NamedTuple):
@@ -92,6 +93,24 @@ def check_attributes(attributes: ObjectAttributes, context: RequestContext) -> N
         raise refused(InvalidRequest, "MetadataTooLarge", 400, context)
     if len(attributes.tags) > MAX_TAGS:
         raise refused(InvalidRequest, "InvalidTag", 400, context)
+
+
+def object_checksum(
+    upload: Upload, parts: list[StoredPart], data: bytes, request: CompleteRequest, context: RequestContext
+) -> Checksum | None:
+    """The finished object's, as the upload was begun; refused when the request promises another one."""
+    if request.size != len(data):
+        raise refused(InvalidRequest, "InvalidRequest", 400, context, "x-amz-mp-object-size does not match")
+    if upload.checksum_type is ChecksumType.FULL_OBJECT:
+        if request.full_crc32 not in (None, zlib.crc32(data)):
+            raise refused(ChecksumRefused, "BadDigest", 400, context)
+        return Checksum("CRC32", to_base64(zlib.crc32(data)))
+    if request.full_crc32 is not None:
+        raise refused(InvalidRequest, "InvalidRequest", 400, context, "the upload has no full-object checksum")
+    if upload.checksum_type is ChecksumType.COMPOSITE:
+        value = composite(part.crc32 or 0 for part in parts)
+        return Checksum("CRC32", value, ChecksumType.COMPOSITE)
+    return None
 
 
 def listed_checksum(part: StoredPart) -> Checksum | None:

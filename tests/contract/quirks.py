@@ -38,6 +38,15 @@ class Quirks:
     wrong_part_order: Refusal = InvalidRequest
     taken_key: Refusal = PreconditionFailed
     taken_key_on_complete: Refusal = PreconditionFailed
+    taken_key_on_copy: Refusal = PreconditionFailed
+    refused_copy_keeps_target: bool = True
+    replaced_source_on_copy: Refusal = PreconditionFailed
+    copies_take_tags: bool = True
+    waits_for_slow_readers: bool = True
+    pages_keep_non_ascii: bool = True
+    impossible_keys: frozenset[str] = frozenset()
+    impossible_uploads: frozenset[str] = frozenset()
+    garbled_uploads: frozenset[str] = frozenset()
     other_key_part: Refusal = UploadGone
     other_key_list: Refusal = UploadGone
     other_key_complete: Refusal = UploadGone
@@ -86,12 +95,28 @@ CEPH = Quirks(
     complete_answers_etag=False,
     # Tagging on CreateMultipartUpload is dropped: get_object_tagging shows none.
     multipart_tags=False,
+    # CopyObject ignores CopySourceIfMatch and IfNoneMatch: 200. Tagging and TaggingDirective are ignored:
+    # MetadataDirective=COPY keeps the source's tags, REPLACE takes them away.
+    replaced_source_on_copy=None,
+    taken_key_on_copy=None,
+    copies_take_tags=False,
+    # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
+    impossible_uploads=frozenset({"long", "long-utf8"}),
 )
 
 # LocalStack 4.14.0
 LOCALSTACK = Quirks(
     # A second CompleteMultipartUpload: 404 NoSuchUpload.
     repeated_complete=UploadGone,
+    # GetObject of 8 MB, read 3 s after the answer's headers came: the connection is closed in the middle of the body.
+    waits_for_slow_readers=False,
+    # CopyObject with IfNoneMatch over an object: 412, and the object's bytes are gone (HEAD 3 bytes, GET none).
+    refused_copy_keeps_target=False,
+    # ListMultipartUploads does not encode keys, whatever EncodingType says: a carriage return is a line feed then, and
+    # a control character makes the answer no XML.
+    garbled_uploads=frozenset({"return", "control"}),
+    # ListObjectsV2 with MaxKeys=3 of a, a-b, a/1, b, bc, z, é, 🙂: the second page ends with z and IsTruncated=false.
+    pages_keep_non_ascii=False,
     # Any access key is taken: put_object with an invented one answers 200.
     knows_key_pairs=False,
 )
@@ -116,6 +141,13 @@ MOTO = Quirks(
     gone_part=Unavailable,
     gone_complete=Unavailable,
     gone_complete_over_object=Unavailable,
+    # CopyObject ignores CopySourceIfMatch and IfNoneMatch: 200.
+    replaced_source_on_copy=None,
+    taken_key_on_copy=None,
+    # put_object(Key="line\nbreak"): 404 without a code.
+    impossible_keys=frozenset({"newline", "return"}),
+    # ListMultipartUploads does not encode keys: a control character makes the answer no XML.
+    garbled_uploads=frozenset({"control"}),
     # Any access key is taken.
     knows_key_pairs=False,
 )

@@ -101,6 +101,14 @@ class BlobStore:
             number = next(self._numbers)
         return BlobWriter(None if self._discard else self._directory / f"blob-{number:08d}")
 
+    def copy_of(self, content: "Content") -> tuple[Blob, str]:
+        """All bytes of the content in one new blob, and their MD5."""
+        writer, digest = self.create(), hashlib.md5()
+        for block in content.blocks(0, content.size):
+            digest.update(block)
+            writer.write(block)
+        return writer.finish(), digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Content:

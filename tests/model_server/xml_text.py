@@ -35,6 +35,11 @@ def document(name: str, *children: str) -> Response:
     return Response(headers={"Content-Type": "application/xml"}, body=body.encode("utf-8"))
 
 
+def document_of_text(name: str, text: str) -> Response:
+    """An answer whose root element holds nothing but text."""
+    return document(name, escape(text))
+
+
 def error_document(error: S3Error, resource: str) -> Response:
     """The answer for a refusal."""
     fields = {"Code": error.code, "Message": error.message, "Resource": resource, **error.fields}

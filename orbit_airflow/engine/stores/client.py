@@ -11,6 +11,7 @@ from botocore.config import Config
 from orbit_airflow import __version__
 from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.stores import http
+from orbit_airflow.engine.stores.answers import make_legible
 from orbit_airflow.engine.stores.clock import StoreClock
 from orbit_airflow.engine.stores.region import follow_buckets
 from orbit_airflow.engine.stores.session import GuardedSession
@@ -96,7 +97,9 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
         request.context["read_timeout"] = http.answer_limit(config.stall_timeout, size)
 
     events = client.meta.events
-    events.register("request-created.s3.CompleteMultipartUpload", patient, unique_id="orbit-patient")
+    events.register_first("before-parse.s3.*", make_legible, unique_id="orbit-legible")
+    for operation in ("CompleteMultipartUpload", "CopyObject"):
+        events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):
         events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")
     return client

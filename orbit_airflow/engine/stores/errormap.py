@@ -15,7 +15,6 @@ from orbit_airflow.engine.errors import (
     CredentialsExpired,
     InvalidRequest,
     KmsDenied,
-    NotFound,
     OrbitError,
     RequestContext,
     StoreError,
@@ -95,8 +94,9 @@ def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreE
     kind = kind_of(code, status, context.operation)
     if kind is AccessDenied and "kms:" in message.lower():
         kind = KmsDenied
-    if kind is InvalidRequest and status == 405 and headers.get("x-amz-delete-marker") == "true":
-        kind = NotFound
+    if status in (404, 405) and headers.get("x-amz-delete-marker") == "true":
+        # HEAD and GET of a key whose newest version is a marker, and of a marker's own version.
+        kind, code = ObjectDeleted, "DeleteMarker"
     hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told)
     return kind(f"{message}{f' ({hint})' if hint else ''}", told)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Self
 
 from orbit_airflow.engine.model import (
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -17,7 +22,15 @@ from orbit_airflow.engine.model import (
 )
 from orbit_airflow.engine.resilience.limits import BandwidthLimiter, Permits
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    ListRequest,
+    ObjectStream,
+    PartDigests,
+    TransferStore,
+)
 
 # Small pieces keep a limited line even; a whole block of 1 MiB would be a burst of seconds on a slow one.
 SLICE = 64 * 1024
@@ -49,6 +62,53 @@ class LimitedBody:
         return self._inner.read_at(position, size)
 
 
+class LimitedStream:
+    """A stream whose bytes wait for their turn, and which holds a permit until it is closed."""
+
+    def __init__(
+        self, inner: ObjectStream, permit: ExitStack, limiter: BandwidthLimiter | None, cancel: Cancellation
+    ) -> None:
+        self._inner = inner
+        self._permit = permit
+        self._limiter = limiter
+        self._cancel = cancel
+
+    @property
+    def info(self) -> ObjectInfo:
+        """As of the inner stream."""
+        return self._inner.info
+
+    @property
+    def length(self) -> int:
+        """As of the inner stream."""
+        return self._inner.length
+
+    def read_into(self, view: memoryview) -> int:
+        """The inner bytes, in slices when there is a limit, each at its time."""
+        if self._limiter is None:
+            return self._inner.read_into(view)
+        done = 0
+        while done < len(view):
+            wanted = min(SLICE, len(view) - done)
+            self._limiter.take(wanted, self._cancel.sleep)
+            count = self._inner.read_into(view[done : done + wanted])
+            done += count
+            if count < wanted:
+                break
+        return done
+
+    def close(self) -> None:
+        """Give both back, the permit once."""
+        with self._permit:
+            self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 class LimitedStore:
     """``inner`` with at most ``permits`` bodies in flight and, if given, a bandwidth limit over all of them.
 
@@ -74,6 +134,25 @@ class LimitedStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Passed on."""
         return self._inner.head(ref)
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
+        """With a permit, until the stream is closed."""
+        with ExitStack() as stack:
+            stack.enter_context(self._permits.one(self._cancel.check))
+            inner = self._inner.get(ref, span, if_match=if_match)
+            return LimitedStream(inner, stack.pop_all(), self._limiter, self._cancel)
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """Passed on."""
+        return self._inner.copy(ref, request)
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """Passed on."""
+        return self._inner.delete(ref)
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """Passed on."""
+        return self._inner.list_objects(request)
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool

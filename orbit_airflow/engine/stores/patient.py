@@ -27,7 +27,10 @@ from typing import TypeVar
 from orbit_airflow.engine.errors import CircuitOpen, Network, OrbitError, StoreError, Throttled, printable
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import (
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -39,7 +42,15 @@ from orbit_airflow.engine.model import (
 )
 from orbit_airflow.engine.resilience.outcome import outage, proves_well
 from orbit_airflow.engine.runner import LOOK_SECONDS, Cancellation
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    ListRequest,
+    ObjectStream,
+    PartDigests,
+    TransferStore,
+)
 
 T = TypeVar("T")
 
@@ -78,6 +89,22 @@ class PatientStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Waits."""
         return self._run(ref, lambda store: store.head(ref))
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
+        """Waits until the answer's headers are there."""
+        return self._run(ref, lambda store: store.get(ref, span, if_match=if_match))
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """Waits when it was surely not done."""
+        return self._run(ref, lambda store: store.copy(ref, request), idempotent=False)
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """Waits; without a version only when it was surely not done."""
+        return self._run(ref, lambda store: store.delete(ref), idempotent=ref.version_id is not None)
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """Waits."""
+        return self._run(request.where.probe, lambda store: store.list_objects(request))
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool

@@ -12,7 +12,10 @@ from typing import TypeVar
 from orbit_airflow.engine.errors import OrbitError, StoreError, printable
 from orbit_airflow.engine.events import Reporter, Retrying
 from orbit_airflow.engine.model import (
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -26,7 +29,15 @@ from orbit_airflow.engine.resilience.breaker import CircuitBreaker
 from orbit_airflow.engine.resilience.budget import RetryBudget
 from orbit_airflow.engine.resilience.outcome import repeatable, surely_undone
 from orbit_airflow.engine.resilience.policy import RetryPolicy
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests, TransferStore
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    ListRequest,
+    ObjectStream,
+    PartDigests,
+    TransferStore,
+)
 
 T = TypeVar("T")
 BreakerFor = Callable[[str], CircuitBreaker | None]
@@ -43,9 +54,10 @@ def _undone(error: BaseException) -> bool:
 class RetryingStore:
     """``inner`` with ``policy`` around each request.
 
-    Create, Complete and PutObject are repeated only when surely undone; for a lost answer their caller asks first what
-    the store has. Raises the last attempt's own error, with a note when it was not the first one or when the budget had
-    no more. CircuitOpen comes out at once: waiting for a breaker is not this store's work.
+    Create, Complete, PutObject, CopyObject and a DeleteObject without a version are repeated only when surely undone;
+    for a lost answer their caller asks first what the store has. Raises the last attempt's own error, with a note when
+    it was not the first one or when the budget had no more. CircuitOpen comes out at once: waiting for a breaker is not
+    this store's work.
     """
 
     def __init__(
@@ -70,6 +82,23 @@ class RetryingStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Repeated."""
         return self._run("HeadObject", ref, lambda: self._inner.head(ref))
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
+        """Repeated until the answer's headers are there; a body that breaks off is its reader's affair."""
+        return self._run("GetObject", ref, lambda: self._inner.get(ref, span, if_match=if_match))
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """Repeated when surely undone."""
+        return self._run("CopyObject", ref, lambda: self._inner.copy(ref, request), retryable=_undone)
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """Repeated; without a version only when surely undone, since each call may lay one more delete marker."""
+        retryable = repeatable if ref.version_id else _undone
+        return self._run("DeleteObject", ref, lambda: self._inner.delete(ref), retryable=retryable)
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """Repeated."""
+        return self._run("ListObjectsV2", request.where.probe, lambda: self._inner.list_objects(request))
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, unquote_plus, urlencode
-
-from botocore.exceptions import BotoCoreError, ClientError
+from urllib.parse import quote, urlencode
 
 from orbit_airflow.engine.checksums import to_base64
-from orbit_airflow.engine.errors import ChecksumRefused, RequestContext, Unavailable, UploadGone
+from orbit_airflow.engine.errors import ChecksumRefused, NotFound, RequestContext, Unavailable, UploadGone
 from orbit_airflow.engine.model import (
-    Checksum,
-    ChecksumType,
+    ByteRange,
     CreatedUpload,
+    DeleteReceipt,
     ListedPart,
     ListedUpload,
+    ListResult,
     ObjectAttributes,
     ObjectInfo,
     ObjectRef,
@@ -28,18 +27,26 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.options import EngineConfig
-from orbit_airflow.engine.store import Body, CompleteRequest, PartDigests
+from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.stores.answers import (
+    Answer,
+    checksum_in,
+    checksum_type,
+    info_in,
+    mapping,
+    page_in,
+    understanding,
+    unquoted,
+    upload_key,
+)
 from orbit_airflow.engine.stores.calls import Calls
 from orbit_airflow.engine.stores.credentials import CredentialKeeper
 from orbit_airflow.engine.stores.customer import CustomerKeyParams, check_transport
-from orbit_airflow.engine.stores.errormap import mapped
 from orbit_airflow.engine.stores.http import RequestBody
+from orbit_airflow.engine.stores.stream import S3Stream, opened
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA256", "SHA1")
-Answer = Mapping[str, Any]
 
 
 class S3Store:
@@ -60,20 +67,21 @@ class S3Store:
 
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """HeadObject with ChecksumMode."""
-        version = {"VersionId": ref.version_id} if ref.version_id else {}
         context = RequestContext("HeadObject", ref.bucket, ref.key)
-        answer = self._call(context, self._client.head_object, ref, {"ChecksumMode": "ENABLED", **version})
-        with _understanding(context):
-            return ObjectInfo(
-                ref=ref,
-                size=int(answer["ContentLength"]),
-                etag=_unquoted(answer.get("ETag")),
-                version_id=answer.get("VersionId"),
-                last_modified=answer.get("LastModified"),
-                checksum=_checksum_in(answer),
-                metadata=tuple((name.lower(), value) for name, value in answer.get("Metadata", {}).items()),
-                storage_class=answer.get("StorageClass"),
-            )
+        answer = self._call(context, self._client.head_object, ref, {"ChecksumMode": "ENABLED", **_version(ref)})
+        with understanding(context):
+            return info_in(answer, ref, int(answer["ContentLength"]), checksum_in(answer))
+
+    def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> S3Stream:
+        """GetObject with ChecksumMode; the answer is compared with what was asked for before a byte is given on."""
+        context = RequestContext("GetObject", ref.bucket, ref.key)
+        params = {"ChecksumMode": "ENABLED", **_version(ref)}
+        if span is not None:
+            params["Range"] = span.header
+        if if_match is not None:
+            params["IfMatch"] = f'"{if_match}"'
+        answer = self._call(context, self._client.get_object, ref, params)
+        return opened(answer, ref, span, if_match, context)
 
     def put(
         self, ref: ObjectRef, body: Body, digests: PartDigests, attributes: ObjectAttributes, *, if_none_match: bool
@@ -84,7 +92,53 @@ class S3Store:
         if if_none_match:
             params["IfNoneMatch"] = "*"
         answer = self._call(context, self._client.put_object, ref, params)
-        return WriteReceipt(_unquoted(answer.get("ETag")), answer.get("VersionId"), _checksum_in(answer))
+        return WriteReceipt(unquoted(answer.get("ETag")), answer.get("VersionId"), checksum_in(answer))
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        """CopyObject. botocore makes an error of a 200 that holds one."""
+        context = RequestContext("CopyObject", ref.bucket, ref.key)
+        source = request.source
+        params: dict[str, Any] = {"CopySource": {"Bucket": source.bucket, "Key": source.key, **_version(source)}}
+        params |= _copied_attributes(request)
+        if request.if_match is not None:
+            params["CopySourceIfMatch"] = f'"{request.if_match}"'
+        if request.if_none_match:
+            params["IfNoneMatch"] = "*"
+        if "ExpectedBucketOwner" in self._always and source.bucket == ref.bucket:
+            params["ExpectedSourceBucketOwner"] = self._always["ExpectedBucketOwner"]
+        answer = self._call(context, self._client.copy_object, ref, params)
+        with understanding(context):
+            result = answer.get("CopyObjectResult") or {}
+            receipt = WriteReceipt(unquoted(result.get("ETag")), answer.get("VersionId"), checksum_in(result))
+        if not receipt.etag:
+            raise Unavailable("the answer to CopyObject has no ETag", context)
+        return receipt
+
+    def delete(self, ref: ObjectRef) -> DeleteReceipt:
+        """DeleteObject; a key that is gone is what was wanted."""
+        context = RequestContext("DeleteObject", ref.bucket, ref.key)
+        try:
+            answer = self._call(context, self._client.delete_object, ref, _version(ref))
+        except NotFound as exc:
+            if exc.context.code != "NoSuchKey":
+                raise
+            return DeleteReceipt()
+        return DeleteReceipt(bool(answer.get("DeleteMarker")), answer.get("VersionId"))
+
+    def list_objects(self, request: ListRequest) -> ListResult:
+        """ListObjectsV2, one page, url-encoded on the wire: XML cannot carry every key."""
+        bucket, prefix = request.where.bucket, request.where.prefix
+        context = RequestContext("ListObjectsV2", bucket, prefix)
+        params: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "EncodingType": "url", **self._always}
+        named = {"ContinuationToken": request.token, "StartAfter": request.start_after, "Delimiter": request.delimiter}
+        params |= {name: value for name, value in named.items() if value is not None}
+        with mapping(context):
+            answer: Answer = self._client.list_objects_v2(MaxKeys=request.max_keys, **params)
+        with understanding(context):
+            page = page_in(answer)
+        if page.is_truncated and page.continuation_token in (None, request.token):
+            raise Unavailable("the store's list of objects does not advance", context)
+        return page
 
     def create(self, ref: ObjectRef, attributes: ObjectAttributes, *, checksums: bool) -> CreatedUpload:
         """CreateMultipartUpload; with ``checksums`` a CRC32 over the full object is asked for."""
@@ -99,7 +153,7 @@ class S3Store:
         return CreatedUpload(
             upload_id=answer["UploadId"],
             checksum_algorithm="CRC32" if algorithm == "CRC32" else None,
-            checksum_type=_checksum_type(answer) if algorithm == "CRC32" else None,
+            checksum_type=checksum_type(answer) if algorithm == "CRC32" else None,
             abort_date=answer.get("AbortDate"),
         )
 
@@ -109,7 +163,7 @@ class S3Store:
         params = {"UploadId": upload_id, "PartNumber": part.number}
         params |= {**_digest_params(digests), **self._body_params(body)}
         answer = self._call(context, self._client.upload_part, ref, params)
-        etag, echo = _unquoted(answer.get("ETag")), answer.get("ChecksumCRC32")
+        etag, echo = unquoted(answer.get("ETag")), answer.get("ChecksumCRC32")
         if not etag:
             raise Unavailable("the answer to UploadPart has no ETag", context)
         if digests.crc32 is not None and echo is not None and echo != to_base64(digests.crc32):
@@ -121,7 +175,7 @@ class S3Store:
         context = RequestContext("ListParts", ref.bucket, ref.key, upload_id)
         params = {"UploadId": upload_id, **({"PartNumberMarker": after} if after else {})}
         answer = self._call(context, self._client.list_parts, ref, params)
-        with _understanding(context):
+        with understanding(context):
             parts = tuple(_listed_part(item) for item in answer.get("Parts", []))
             marker = None
             if answer.get("IsTruncated"):
@@ -143,7 +197,7 @@ class S3Store:
         if request.if_none_match:
             params["IfNoneMatch"] = "*"
         answer = self._call(context, self._client.complete_multipart_upload, ref, params)
-        return WriteReceipt(_unquoted(answer.get("ETag")), answer.get("VersionId"), _checksum_in(answer))
+        return WriteReceipt(unquoted(answer.get("ETag")), answer.get("VersionId"), checksum_in(answer))
 
     def abort(self, ref: ObjectRef, upload_id: str) -> None:
         """AbortMultipartUpload; an upload that is gone is what was wanted."""
@@ -157,14 +211,12 @@ class S3Store:
         params: dict[str, Any] = {"Bucket": ref.bucket, "Prefix": ref.key, "EncodingType": "url", **self._always}
         if after is not None:
             params |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
-        with _mapping(context):
-            list_uploads = self._client.list_multipart_uploads
+        list_uploads = self._client.list_multipart_uploads
+        with mapping(context):
             answer: Answer = self._keeper.run(lambda: self._calls.make("ListMultipartUploads", list_uploads, params))
-        encoded = answer.get("EncodingType") == "url"
-        with _understanding(context):
-            uploads = tuple(_listed_upload(item, ref.key, encoded=encoded) for item in answer.get("Uploads", []))
-            next_key = _listed_key(answer.get("NextKeyMarker", ""), ref.key, encoded=encoded)
-            marker = (next_key, answer.get("NextUploadIdMarker", ""))
+        with understanding(context):
+            uploads = tuple(_listed_upload(item, ref.key) for item in answer.get("Uploads", []))
+            marker = (upload_key(answer.get("NextKeyMarker", ""), ref.key), answer.get("NextUploadIdMarker", ""))
             more = bool(answer.get("IsTruncated")) and marker != (after or ("", ""))
             return UploadsPage(uploads, marker if more else None)
 
@@ -176,43 +228,13 @@ class S3Store:
     ) -> Answer:
         operation = context.operation or ""
         whole = {"Bucket": ref.bucket, "Key": ref.key, **params, **self._always, **self._customer.of(context.operation)}
-        with self._customer.explaining(context), _mapping(context):
+        with self._customer.explaining(context), mapping(context):
             answer: Answer = self._keeper.run(lambda: self._calls.make(operation, method, whole))
         return answer
 
 
-@contextmanager
-def _mapping(context: RequestContext) -> Iterator[None]:
-    try:
-        yield
-    except (ClientError, BotoCoreError, OSError, ValueError) as exc:
-        raise mapped(exc, context) from exc
-
-
-@contextmanager
-def _understanding(context: RequestContext) -> Iterator[None]:
-    """An answer that lacks what it must have, or has it in another shape, is an unavailable store, not a crash."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise Unavailable(f"the answer could not be understood: {exc!r}", context) from exc
-
-
-def _unquoted(etag: str | None) -> str:
-    return (etag or "").strip('"')
-
-
-def _checksum_type(answer: Answer) -> ChecksumType:
-    return ChecksumType.FULL_OBJECT if answer.get("ChecksumType") == "FULL_OBJECT" else ChecksumType.COMPOSITE
-
-
-def _checksum_in(answer: Answer) -> Checksum | None:
-    for algorithm in _ALGORITHMS:
-        value = answer.get(f"Checksum{algorithm}")
-        if value:
-            composite = "-" in value or answer.get("ChecksumType") == "COMPOSITE"
-            return Checksum(algorithm, value, ChecksumType.COMPOSITE if composite else ChecksumType.FULL_OBJECT)
-    return None
+def _version(ref: ObjectRef) -> dict[str, str]:
+    return {"VersionId": ref.version_id} if ref.version_id else {}
 
 
 def _digest_params(digests: PartDigests) -> dict[str, Any]:
@@ -238,6 +260,21 @@ def _attribute_params(attributes: ObjectAttributes) -> dict[str, Any]:
     return {**dict(attributes.extra_args), **{name: value for name, value in named.items() if value is not None}}
 
 
+def _copied_attributes(request: CopyRequest) -> dict[str, Any]:
+    """Only what the directives let through: S3 ignores the rest, others may not."""
+    params = _attribute_params(request.attributes)
+    if not request.replace_metadata:
+        params = {name: value for name, value in params.items() if name not in ("ContentType", "Metadata")}
+    if not request.replace_tags:
+        params.pop("Tagging", None)
+    directives = {
+        "MetadataDirective": "REPLACE" if request.replace_metadata else "COPY",
+        # Without tags of its own a copy has the source's; only an empty set takes them away.
+        "TaggingDirective": "REPLACE" if request.replace_tags else "COPY",
+    }
+    return {**params, **directives}
+
+
 def _completed(receipt: PartReceipt, request: CompleteRequest) -> dict[str, Any]:
     item: dict[str, Any] = {"PartNumber": receipt.number, "ETag": f'"{receipt.etag}"'}
     if request.send_part_checksums and receipt.crc32 is not None:
@@ -246,23 +283,12 @@ def _completed(receipt: PartReceipt, request: CompleteRequest) -> dict[str, Any]
 
 
 def _listed_part(item: Answer) -> ListedPart:
-    checksum = _checksum_in(item)
+    checksum = checksum_in(item)
     return ListedPart(
-        int(item["PartNumber"]), int(item["Size"]), _unquoted(item.get("ETag")), checksum, item.get("LastModified")
+        int(item["PartNumber"]), int(item["Size"]), unquoted(item.get("ETag")), checksum, item.get("LastModified")
     )
 
 
-def _listed_upload(item: Answer, wanted: str, *, encoded: bool) -> ListedUpload:
+def _listed_upload(item: Answer, prefix: str) -> ListedUpload:
     initiator = (item.get("Initiator") or {}).get("ID")
-    key = _listed_key(item["Key"], wanted, encoded=encoded)
-    return ListedUpload(key, item["UploadId"], item.get("Initiated"), initiator)
-
-
-def _listed_key(raw: str, wanted: str, *, encoded: bool) -> str:
-    """A listed key in plain text. Stores do not agree with what they say: Ceph 16 encodes without saying so,
-    LocalStack says so without encoding. A key that is the wanted one in any reading is the wanted one; a confusion
-    does no harm, since every later request names the wanted key itself.
-    """
-    if wanted in (raw, unquote(raw), unquote_plus(raw)):
-        return wanted
-    return unquote_plus(raw) if encoded else raw
+    return ListedUpload(upload_key(item["Key"], prefix), item["UploadId"], item.get("Initiated"), initiator)

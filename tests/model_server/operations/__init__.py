@@ -13,6 +13,7 @@ _SERVED = {
         Operation("ListBuckets", buckets.list_buckets),
         Operation("CreateBucket", buckets.create_bucket),
         Operation("HeadBucket", buckets.head_bucket),
+        Operation("GetBucketLocation", buckets.get_location),
         Operation("DeleteBucket", buckets.delete_bucket),
         Operation("PutBucketVersioning", buckets.put_versioning, buckets.admit_existing),
         Operation("GetBucketVersioning", buckets.get_versioning),
@@ -22,6 +23,7 @@ _SERVED = {
         Operation("ListObjectVersions", listing.list_versions),
         Operation("ListMultipartUploads", multipart.list_uploads),
         Operation("PutObject", objects.put_object, objects.admit_put, stores_body=True),
+        Operation("CopyObject", objects.copy_object, objects.admit_copy),
         Operation("GetObject", objects.get_object),
         Operation("HeadObject", objects.get_object),
         Operation("DeleteObject", objects.delete_object),
@@ -42,6 +44,7 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
     ("PUT", "bucket", ""): ("CreateBucket", ""),
     ("HEAD", "bucket", ""): ("HeadBucket", ""),
     ("DELETE", "bucket", ""): ("DeleteBucket", ""),
+    ("GET", "bucket", "location"): ("GetBucketLocation", ""),
     ("PUT", "bucket", "versioning"): ("PutBucketVersioning", ""),
     ("GET", "bucket", "versioning"): ("GetBucketVersioning", ""),
     ("PUT", "bucket", "lifecycle"): ("PutBucketLifecycleConfiguration", ""),
@@ -59,6 +62,7 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
         "prefix delimiter encoding-type max-uploads key-marker upload-id-marker",
     ),
     ("PUT", "object", ""): ("PutObject", ""),
+    ("PUT", "object", "x-amz-copy-source"): ("CopyObject", ""),
     ("GET", "object", ""): ("GetObject", "versionId"),
     ("HEAD", "object", ""): ("HeadObject", "versionId"),
     ("DELETE", "object", ""): ("DeleteObject", "versionId"),
@@ -99,6 +103,14 @@ _HEADERS = frozenset(BY_HEADER) | {
         "object-lock-mode",
         "object-lock-retain-until-date",
         "object-lock-legal-hold",
+        "server-side-encryption-bucket-key-enabled",
+        "website-redirect-location",
+        "copy-source",
+        "copy-source-if-match",
+        "copy-source-if-none-match",
+        "metadata-directive",
+        "tagging-directive",
+        "source-expected-bucket-owner",
     )
 }
 # S3's model has no RequestPayer for these, and no ExpectedBucketOwner for those below.
@@ -110,6 +122,9 @@ def name_of(head: RequestHead) -> str:
     """The operation of a request, or "" when it is none of ours."""
     level = "object" if head.key else "bucket" if head.bucket else "service"
     sub = next((name for name, _ in head.query if name in _SUBRESOURCES), "")
+    if not sub and "x-amz-copy-source" in head.headers:
+        # The one operation that a header makes another one.
+        sub = "x-amz-copy-source"
     return _ROUTES.get((head.method, level, sub), ("", ""))[0]
 
 

@@ -4,7 +4,17 @@ from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
 from tests.model_server.state import AbortRule, Versioning
 from tests.model_server.wire import Response
-from tests.model_server.xml_text import document, iso_time, node, number_of, parse, person, text_of, tree
+from tests.model_server.xml_text import (
+    document,
+    document_of_text,
+    iso_time,
+    node,
+    number_of,
+    parse,
+    person,
+    text_of,
+    tree,
+)
 
 
 def admit_existing(ex: Exchange) -> None:
@@ -35,6 +45,13 @@ def head_bucket(ex: Exchange) -> Response:
     """Whether the bucket exists."""
     ex.world.store.bucket(ex.bucket)
     return Response(headers={"x-amz-bucket-region": ex.world.region})
+
+
+def get_location(ex: Exchange) -> Response:
+    """The region, which is empty for us-east-1."""
+    ex.world.store.bucket(ex.bucket)
+    region = ex.world.region
+    return document_of_text("LocationConstraint", "" if region == "us-east-1" else region)
 
 
 def delete_bucket(ex: Exchange) -> Response:

@@ -1,14 +1,17 @@
 """Operations on single objects."""
 
 import re
+import urllib.parse
+from dataclasses import replace
 
 from tests.model_server.blobs import Content
-from tests.model_server.checksums import encode_digest
+from tests.model_server.checksums import digest_of, encode_digest
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
 from tests.model_server.operations.conditions import check_read, check_write, claim_write
 from tests.model_server.operations.customer import check_read_key
 from tests.model_server.operations.traits import (
+    REDIRECT,
     check_locked_body,
     checksum_headers,
     etag_for,
@@ -20,7 +23,7 @@ from tests.model_server.operations.traits import (
 )
 from tests.model_server.state import ObjectChecksum, ObjectTraits, StoredVersion
 from tests.model_server.wire import Response
-from tests.model_server.xml_text import document, node, tree
+from tests.model_server.xml_text import document, iso_time, node, tree
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
@@ -58,17 +61,21 @@ def put_object(ex: Exchange) -> Response:
 
 def find_version(ex: Exchange) -> StoredVersion:
     """The version a read is about; raises NoSuchKey, NoSuchVersion or MethodNotAllowed."""
-    versions = ex.world.store.versions(ex.bucket, ex.key)
-    wanted = ex.head.parameter("versionId")
+    return version_of(ex, ex.bucket, ex.key, ex.head.parameter("versionId"))
+
+
+def version_of(ex: Exchange, bucket: str, key: str, wanted: str) -> StoredVersion:
+    """The version of that name, or without a name the newest; raises as `find_version`."""
+    versions = ex.world.store.versions(bucket, key)
     if wanted:
         versions = [item for item in versions if item.version_id == wanted]
         if not versions:
             raise S3Error("NoSuchVersion", "The specified version does not exist.", fields={"VersionId": wanted})
     if not versions:
-        raise S3Error("NoSuchKey", "The specified key does not exist.", fields={"Key": ex.key})
+        raise S3Error("NoSuchKey", "The specified key does not exist.", fields={"Key": key})
     if versions[0].delete_marker:
         headers = {"x-amz-delete-marker": "true", "x-amz-version-id": versions[0].version_id}
-        raise S3Error("MethodNotAllowed" if wanted else "NoSuchKey", headers=headers, fields={"Key": ex.key})
+        raise S3Error("MethodNotAllowed" if wanted else "NoSuchKey", headers=headers, fields={"Key": key})
     return versions[0]
 
 
@@ -130,3 +137,91 @@ def get_tagging(ex: Exchange) -> Response:
     answer = document("Tagging", tree("TagSet", *tags))
     answer.headers.update(version_id_header(ex, version))
     return answer
+
+
+def admit_copy(ex: Exchange) -> None:
+    """The target may be written; the source is looked at when the work is done."""
+    ex.world.store.bucket(ex.bucket)
+    for name in ("x-amz-metadata-directive", "x-amz-tagging-directive"):
+        if ex.head.header(name, "COPY") not in ("COPY", "REPLACE"):
+            raise S3Error("InvalidArgument", f"Unknown {name}.")
+    traits_from(ex)
+    claim_write(ex)
+
+
+def copy_object(ex: Exchange) -> Response:
+    """A new version of the key with another version's bytes: one part, whatever the source was made of."""
+    place, source = _copy_source(ex)
+    _check_source(ex, source)
+    version = new_version(ex, _copied_traits(ex, source))
+    same = place == (ex.bucket, ex.key) and not _named_version(ex)
+    if same and ex.head.header("x-amz-metadata-directive", "COPY") == "COPY" and _plain(version, source):
+        message = "This copy request is illegal because it is trying to copy an object to itself without changing it."
+        raise S3Error("InvalidRequest", message)
+    blob, md5 = ex.world.blobs.copy_of(source.content)
+    version.content, version.etag = Content((blob,)), etag_for(ex, md5)
+    if source.checksum is not None and ex.world.profile.flexible_checksums:
+        value = digest_of(source.checksum.algorithm, blob.blocks(0, blob.size))
+        version.checksum = ObjectChecksum(source.checksum.algorithm, encode_digest(value), "FULL_OBJECT")
+    try:
+        with ex.world.store.lock:
+            check_write(ex)
+            ex.world.store.put(ex.bucket, version)
+    except S3Error:
+        blob.delete()
+        raise
+    ex.touched = version
+    known = version.checksum
+    fields = [node("LastModified", iso_time(version.last_modified)), node("ETag", f'"{version.etag}"')]
+    if known is not None:
+        fields += [node(known.algorithm.element, known.value), node("ChecksumType", known.type)]
+    answer = document("CopyObjectResult", *fields)
+    answer.headers |= {**version.traits.encryption, **version_id_header(ex, version)}
+    if ex.world.store.bucket(place[0]).versioning:
+        answer.headers["x-amz-copy-source-version-id"] = source.version_id
+    return answer
+
+
+def _named_version(ex: Exchange) -> str:
+    found = ex.head.header("x-amz-copy-source").partition("?versionId=")[2]
+    return urllib.parse.unquote(found)
+
+
+def _copy_source(ex: Exchange) -> tuple[tuple[str, str], StoredVersion]:
+    """(bucket, key) and the version that the header names; a literal '?' in a key is percent-encoded there."""
+    path = ex.head.header("x-amz-copy-source").partition("?versionId=")[0]
+    if not path.isascii():
+        raise S3Error("InvalidArgument", "Copy Source must be URL-encoded.")
+    bucket, _, key = urllib.parse.unquote(path).removeprefix("/").partition("/")
+    if not bucket or not key:
+        raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key: /sourcebucket/sourcekey")
+    owner = ex.head.header("x-amz-source-expected-bucket-owner", ex.world.profile.account_id)
+    if owner != ex.world.profile.account_id:
+        raise S3Error("AccessDenied", "The bucket is not owned by the expected account.")
+    version = version_of(ex, bucket, key, _named_version(ex))
+    if version.size > ex.world.profile.max_put_size:
+        raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size.")
+    return (bucket, key), version
+
+
+def _check_source(ex: Exchange, source: StoredVersion) -> None:
+    wanted, unless = ex.head.header("x-amz-copy-source-if-match"), ex.head.header("x-amz-copy-source-if-none-match")
+    failed = wanted and wanted.strip('"') not in ("*", source.etag)
+    if failed or (unless and unless.strip('"') in ("*", source.etag)):
+        raise S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+
+
+def _copied_traits(ex: Exchange, source: StoredVersion) -> ObjectTraits:
+    """Class, encryption and ACL of the request alone; metadata and tags as the directives say."""
+    given, had = traits_from(ex), source.traits
+    if ex.head.header("x-amz-metadata-directive", "COPY") == "COPY":
+        redirect = {name: value for name, value in given.system.items() if name == REDIRECT}
+        kept = {name: value for name, value in had.system.items() if name != REDIRECT}
+        given = replace(given, metadata=had.metadata, system={**kept, **redirect})
+    if ex.head.header("x-amz-tagging-directive", "COPY") == "COPY":
+        given = replace(given, tags=had.tags)
+    return given
+
+
+def _plain(version: StoredVersion, source: StoredVersion) -> bool:
+    return version.traits.storage_class == source.traits.storage_class and not version.traits.encryption

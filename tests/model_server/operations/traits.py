@@ -12,6 +12,7 @@ from tests.model_server.xml_text import http_time
 
 _META = "x-amz-meta-"
 _MAX_METADATA = 2048
+REDIRECT = "x-amz-website-redirect-location"
 _SYSTEM = (
     "content-type",
     "content-encoding",
@@ -19,6 +20,7 @@ _SYSTEM = (
     "content-disposition",
     "content-language",
     "expires",
+    REDIRECT,
 )
 _ENCRYPTION = (
     "x-amz-server-side-encryption",

@@ -103,7 +103,7 @@ def test_each_code_is_there_once() -> None:
 def test_every_answer_class_can_come_out() -> None:
     """No class of the tree is without a way to it."""
     answers = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StoreError)}
-    raised_by_the_engine = {StoreError, errors.Network, errors.CircuitOpen, ConnectionLost}
+    raised_by_the_engine = {StoreError, errors.Network, errors.CircuitOpen, ConnectionLost, errors.ObjectDeleted}
     assert set(codes.CODES) | set(codes.BY_STATUS.values()) == answers - raised_by_the_engine
 
 
@@ -200,7 +200,10 @@ def test_a_bucket_elsewhere_says_where() -> None:
 
 def test_a_delete_marker_is_no_object() -> None:
     """405 with the marker's header is what a GET of a delete marker's version answers."""
-    assert type(mapped(_answer("405", 405, **{"x-amz-delete-marker": "true"}), CONTEXT)) is NotFound
+    for status in (404, 405):
+        error = mapped(_answer(str(status), status, **{"x-amz-delete-marker": "true"}), CONTEXT)
+        assert type(error) is errors.ObjectDeleted
+        assert "older versions may be kept" in str(error)
     assert type(mapped(_answer("MethodNotAllowed", 405), CONTEXT)) is InvalidRequest
 
 

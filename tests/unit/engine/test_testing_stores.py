@@ -128,7 +128,7 @@ def test_a_fault_may_be_about_one_part() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"operation": "get"}, {"when": "never"}, {"nth": 0}, {"times": 0}, {"operation": "head", "when": "during"}],
+    [{"operation": "fetch"}, {"when": "never"}, {"nth": 0}, {"times": 0}, {"operation": "head", "when": "during"}],
 )
 def test_a_fault_that_could_never_strike_is_refused(wrong: dict[str, object]) -> None:
     """When it is written, not by silence."""
