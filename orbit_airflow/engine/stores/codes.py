@@ -124,6 +124,7 @@ LEFT_TO_STATUS = frozenset({"", "Error", "Unknown", "Bad Request", "Not Found", 
 
 # What a person does next, by code; what depends on more than the code is in errormap.
 HINTS: Mapping[str, str] = {
+    "DeleteMarker": "a delete marker is what is there; older versions may be kept",
     "RequestTimeTooSkewed": "the clocks of this worker and of the store differ too much: set this worker's (NTP)",
     "ExpiredToken": "the session's credentials ran out; a new try makes a new session",
     "InvalidToken": "the session token is not one that this store knows; check the connection's aws_session_token",

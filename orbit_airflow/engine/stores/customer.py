@@ -93,6 +93,7 @@ def check_transport(client: S3Client, key: CustomerKey | None) -> None:
 def _verifies(client: S3Client) -> bool:
     """Botocore keeps the choice in a private attribute of its session; without it, verification is not claimed."""
     session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    session = getattr(session, "inner", session)
     return getattr(session, "_verify", False) is not False
 
 

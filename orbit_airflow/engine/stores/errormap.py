@@ -15,6 +15,7 @@ from orbit_airflow.engine.errors import (
     CredentialsExpired,
     InvalidRequest,
     KmsDenied,
+    ObjectDeleted,
     OrbitError,
     RequestContext,
     StoreError,
