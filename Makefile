@@ -31,9 +31,10 @@ test: test-engine test-rest  ## all tests; real S3 servers are used when they ru
 test-engine: venv  ## the engine's unit tests, in a session where Airflow cannot be imported
 	ORBIT_NO_AIRFLOW=1 $(BIN)/python -m pytest -q tests/unit/engine
 
-test-rest: venv  ## everything else
+test-rest: venv  ## everything else: two processes, then the end-to-end tests alone
 	$(BIN)/python -m tests.servers status || true
-	$(BIN)/python -m pytest -q tests --ignore=tests/unit/engine
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests --ignore=tests/unit/engine --ignore=tests/e2e
+	$(BIN)/python -m pytest -q tests/e2e
 
 check: venv  ## ruff format and lint, mypy strict, import-linter
 	$(BIN)/ruff format --check .
