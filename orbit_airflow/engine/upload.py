@@ -15,6 +15,7 @@ from orbit_airflow.engine.errors import (
     RestartsExhausted,
     SourceChanged,
     SourceError,
+    StateUnavailable,
     StoreError,
     TargetExists,
     UploadGone,
@@ -26,6 +27,7 @@ from orbit_airflow.engine.multipart import MultipartUpload
 from orbit_airflow.engine.proof import is_ours
 from orbit_airflow.engine.put import SinglePut
 from orbit_airflow.engine.source import Source
+from orbit_airflow.engine.sweep import sweep_lost_creates
 from orbit_airflow.engine.token import Outcome, Phase, TokenRejected, UploadToken, attributes_hash
 
 ABORT_ROUNDS = 3
@@ -92,6 +94,9 @@ class UploadFlow:
             return None
         try:
             token = job.ledger.load()
+        except StateUnavailable:
+            job.cancel.check()
+            raise
         except TokenRejected as exc:
             job.notice(f"the saved state is not used: {exc.message}; starting anew", warning=True)
             return None
@@ -189,6 +194,9 @@ class UploadFlow:
         if job.cancel.orphaned:
             return
         if token is not None and token.upload_id is not None and not keep_outcome:
+            if token.sweep:
+                # While our own upload is still listed: it is what the lost ones are told by.
+                sweep_lost_creates(job, token)
             self._abort(token.upload_id)
         self._remember_lost()
         job.ledger.drop()

@@ -65,7 +65,7 @@ class OrbitS3Hook(S3Hook):
         requests = dict(self._upload_args.settings)
         if self._requester_pays:
             requests["request_payer"] = "requester"
-        return engine_config(
+        config = engine_config(
             section=conf.getsection(CONFIG_SECTION) or {},
             transfer_config={**self._transfer_config_args, **self.service_config.get("transfer_config_args", {})},
             requests=requests,
@@ -73,6 +73,8 @@ class OrbitS3Hook(S3Hook):
             arguments=self._orbit_options,
             customer_key=customer_key_of(self.service_config),
         )
+        # The engine's verbs then take a key alone, as S3Hook's methods do.
+        return replace(config, bucket=self.service_config.get("bucket_name"))
 
     @property
     def upload_attributes(self) -> ObjectAttributes:

@@ -176,6 +176,7 @@ def test_an_address_beside_a_bucket_is_a_type_error(comms: FakeComms, s3: ModelS
 
 def test_the_connections_own_bucket_is_used_when_none_is_named(comms: FakeComms, s3: ModelServer) -> None:
     hook = hook_with(comms, s3, {"service_config": {"s3": {"bucket_name": "mine"}}})
+    assert hook.engine.config.bucket == "mine"
     assert hook.address("k").uri == "s3://mine/k"
 
 

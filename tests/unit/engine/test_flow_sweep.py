@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orbit_airflow.engine.errors import AccessDenied, ConnectionLost, RequestContext
+from orbit_airflow.engine.errors import AccessDenied, ConnectionLost, RequestContext, SourceChanged
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef, Part
 from orbit_airflow.engine.store import PartDigests
 from orbit_airflow.testing import Fault
@@ -208,3 +208,14 @@ def test_a_stranger_with_our_key_as_prefix_survives(bench: Bench) -> None:
     bench.faulty.add(Fault("upload_part", call=lambda: planted.add(_begin(bench, key=bench.ref.key + "/deeper"))))
     bench.upload()
     assert _open(bench) == planted
+
+
+def test_a_transfer_that_fails_for_good_sweeps_before_it_is_forgotten(bench: Bench) -> None:
+    """Its token goes, and with it all that is known of the upload whose Create was lost."""
+    bench.write(SIZE)
+    bench.workers = 1
+    bench.faulty.add(Fault("create", when="after"))
+    bench.on("upload_part", lambda: bench.write(SIZE, seed=7), when="after")
+    with pytest.raises(SourceChanged):
+        bench.upload()
+    assert bench.memory.uploads() == []
