@@ -86,6 +86,25 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "1800",
                         "default": None,
                     },
+                    "minimum_rate": {
+                        "description": (
+                            "Bytes per second of one connection, averaged over the stall time, below which a line "
+                            "counts as dead."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "1024",
+                        "default": None,
+                    },
+                    "lean": {
+                        "description": (
+                            "Whether plain requests for objects and parts go past botocore's serialiser and hooks."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "False",
+                        "default": None,
+                    },
                     "max_bandwidth": {
                         "description": "Bytes per second that all transfers of one engine may send together.",
                         "version_added": "0.1.0",

@@ -122,7 +122,7 @@ def attempt(
 
     def run(service: dict[str, Any] | None = None, conn_id: str | None = "c", **extra: Any) -> Try:
         base = {"endpoint_url": s3.endpoint_url, "region_name": s3.region, "aws_session_token": KEYS.session_token}
-        s3_part = {"orbit": {"retry": "fast"}, **(service or {})}
+        s3_part = {"orbit": {"retry": "fast", "outage_patience": 0}, **(service or {})}
         comms.add_connection(
             "c", KEYS.access_key, KEYS.secret_key, {**base, "service_config": {"s3": s3_part}, **extra}
         )

@@ -17,6 +17,7 @@ from tests.airflow.conftest import BUCKET, MIB, Try
 from tests.airflow.fakes import FakeComms, RecordingLog
 from tests.airflow.test_upload_runs import PART, brief_waits, result_of, stored, upload
 from tests.model_server import Fault, ModelServer
+from tests.model_server.conftest import client_of
 
 __all__ = ["brief_waits"]
 
@@ -80,6 +81,15 @@ def test_a_state_store_that_answers_late_is_waited_for() -> None:
         assert tokens.load("orbit:y") is None
     finally:
         checkpoint.close()
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(s3: ModelServer) -> None:
+    """The server is the session's: what other tests left open is not this one's."""
+    client = client_of(s3)
+    for item in s3.open_uploads(BUCKET):
+        client.abort_multipart_upload(Bucket=BUCKET, Key=item.key, UploadId=item.upload_id)
+    s3.reset()
 
 
 def _interrupted(op: Any, s3: ModelServer, run_try: RunTry) -> int:
