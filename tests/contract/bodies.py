@@ -5,34 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 import zlib
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
 from orbit_airflow.engine.errors import StoreError
-from orbit_airflow.engine.model import MIB, CreatedUpload, ObjectAttributes, ObjectRef, Part, PartReceipt
+from orbit_airflow.engine.model import CreatedUpload, ObjectAttributes, ObjectRef, Part, PartReceipt
 from orbit_airflow.engine.store import CompleteRequest, PartDigests, TransferStore
+from tests.bodies import BytesBody
 
 PLAIN = ObjectAttributes()
-
-
-class BytesBody:
-    """A body over bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    @property
-    def size(self) -> int:
-        return len(self._data)
-
-    def blocks(self) -> Iterator[memoryview]:
-        for start in range(0, len(self._data), MIB):
-            yield memoryview(self._data)[start : start + MIB]
-
-    def read_at(self, position: int, size: int) -> bytes:
-        return self._data[position : position + size]
 
 
 def data_of(size: int, seed: int = 1) -> bytes:

@@ -11,8 +11,9 @@ from orbit_airflow.engine.checksums import to_base64
 from orbit_airflow.engine.errors import NotFound
 from orbit_airflow.engine.model import Checksum, ObjectAttributes, ObjectRef
 from orbit_airflow.engine.store import PartDigests
+from tests.bodies import BytesBody
 from tests.contract.benches import Bench
-from tests.contract.bodies import PLAIN, BytesBody, Uploading, data_of, digests_of, refusing
+from tests.contract.bodies import PLAIN, Uploading, data_of, digests_of, refusing
 
 ODD_KEYS = [
     "plus+plus", "two words", "50%25", "what?versionId=x", "a#b&c=d", "größe/文件 🙂", "/leading", "a//b", "trailing/",

@@ -21,8 +21,9 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.store import CopyRequest, ListRequest, ObjectStream
+from tests.bodies import BytesBody
 from tests.contract.benches import BUCKET, Bench
-from tests.contract.bodies import PLAIN, BytesBody, Uploading, data_of, digests_of, refusing
+from tests.contract.bodies import PLAIN, Uploading, data_of, digests_of, refusing
 from tests.contract.keys import ODD_KEYS
 
 

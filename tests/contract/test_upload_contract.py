@@ -11,8 +11,9 @@ import pytest
 from orbit_airflow.engine.checksums import composite, to_base64
 from orbit_airflow.engine.errors import UploadGone
 from orbit_airflow.engine.model import Checksum, ChecksumType, ListedPart, ListedUpload, ObjectRef, Part, PartReceipt
+from tests.bodies import BytesBody
 from tests.contract.benches import Bench
-from tests.contract.bodies import PLAIN, BytesBody, Uploading, data_of, digests_of, refusing
+from tests.contract.bodies import PLAIN, Uploading, data_of, digests_of, refusing
 
 
 def _listed(bench: Bench, upload: Uploading, after: int = 0) -> list[ListedPart]:

@@ -11,8 +11,8 @@ from orbit_airflow.engine import UploadResult
 from orbit_airflow.engine.errors import InvalidRequest, Network, StoreError
 from orbit_airflow.engine.model import Integrity, ObjectAttributes
 from orbit_airflow.engine.store import PartDigests
+from tests.bodies import BytesBody
 from tests.model_server import Fault, ServerProfile
-from tests.scenario.bodies import BytesBody
 from tests.scenario.conftest import PART, Stage
 
 Upload = Callable[..., UploadResult]

@@ -29,9 +29,9 @@ from orbit_airflow.engine.stores.client import client_config, make_client, prepa
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.lean import LeanCalls
 from orbit_airflow.engine.stores.s3 import S3Store
+from tests.bodies import BytesBody
 from tests.model_server import Credentials as ModelCredentials
 from tests.model_server import ModelServer, ServerProfile
-from tests.scenario.bodies import BytesBody
 from tests.scenario.scripted import read_head, scripted
 
 DATA = b"some bytes of a part" * 100

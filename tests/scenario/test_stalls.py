@@ -20,8 +20,8 @@ from orbit_airflow.engine.plan import StoreLimits
 from orbit_airflow.engine.store import CompleteRequest, PartDigests
 from orbit_airflow.engine.stores.client import close_client, make_client, prepare_client
 from orbit_airflow.engine.stores.s3 import S3Store
+from tests.bodies import BytesBody
 from tests.model_server import ModelServer, ServerProfile
-from tests.scenario.bodies import BytesBody
 from tests.scenario.scripted import Script, answering, drip, read_head, scripted
 
 STALL = 0.5

@@ -21,8 +21,8 @@ from orbit_airflow.engine.errors import (
 )
 from orbit_airflow.engine.model import Integrity, Part
 from orbit_airflow.engine.store import PartDigests
+from tests.bodies import BytesBody
 from tests.model_server import Fault, ServerProfile
-from tests.scenario.bodies import BytesBody
 from tests.scenario.conftest import BUCKET, PART, Stage
 
 Upload = Callable[..., UploadResult]

@@ -43,7 +43,7 @@ from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.store import ListRequest, PartDigests
 from orbit_airflow.engine.stores.limited import LimitedStore
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
-from tests.contract.bodies import BytesBody
+from tests.bodies import BytesBody
 
 REF = ObjectRef("bucket", "folder/key")
 QUICK = replace(RetryPolicy.fast(), initial_delay=0.0, max_delay=0.0)

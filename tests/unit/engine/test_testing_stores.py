@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,26 +11,16 @@ from orbit_airflow.engine.errors import ConnectionLost, InvalidRequest, NotFound
 from orbit_airflow.engine.model import KIB, MIB, ObjectAttributes, ObjectRef, Part, WriteReceipt
 from orbit_airflow.engine.store import CompleteRequest, PartDigests
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore, RecordedRequest
+from tests.bodies import BytesBody
 
 REF = ObjectRef("bucket", "key")
 
 
-class _Body:
+class _Body(BytesBody):
     """Bytes in blocks of 1 KiB."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    @property
-    def size(self) -> int:
-        return len(self._data)
-
-    def blocks(self) -> Iterator[memoryview]:
-        for start in range(0, len(self._data), KIB):
-            yield memoryview(self._data)[start : start + KIB]
-
-    def read_at(self, position: int, size: int) -> bytes:
-        return self._data[position : position + size]
+        super().__init__(data, block=KIB)
 
 
 def _put(store: FaultyStore | MemoryStore, data: bytes = b"x" * 4096) -> WriteReceipt:
