@@ -7,8 +7,13 @@
      ├ SourceError              the local file cannot be uploaded        FAIL
      │  └ SourceChanged         its bytes changed during the transfer    FAIL
      ├ IntegrityError           bytes differ from what was proved        FAIL
-     ├ TargetExists             replace=False and the key is taken       FAIL
-     ├ Paused                   stopped on request; the parts are kept   RESUME
+     │  └ IntegrityTooWeak      less was proved than was required        FAIL
+     ├ TargetExists             replace=False and the target is taken    FAIL
+     ├ TargetError              the local file cannot be written         FAIL
+     │  ├ DiskFull              the disk or a quota has no room          RETRY
+     │  └ TargetBusy            another transfer writes the same file    RETRY
+     ├ ObjectChanged            it was replaced during its download      FAIL
+     ├ Paused                   stopped on request; what was done is kept RESUME
      ├ RestartsExhausted        the upload vanished again and again      RETRY
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
      └ StoreError               one request failed                       FAIL
@@ -137,12 +142,38 @@ class IntegrityError(OrbitError):
     """The store holds other bytes than those that were hashed here, and sending them again did not help."""
 
 
+class IntegrityTooWeak(IntegrityError):
+    """``require_integrity`` asks for more than the store's answers can prove; the file was not made visible."""
+
+
 class TargetExists(OrbitError):
-    """``replace=False`` and the key holds an object that is not ours."""
+    """``replace=False``, and the key holds an object (or the path a file) that is not ours."""
+
+
+class TargetError(OrbitError):
+    """The local target cannot be written: a directory, a symlink or a device is there, its directory is missing or not
+    writable, or the disk failed. What was fetched is kept where the disk allows it.
+    """
+
+
+class DiskFull(TargetError):
+    """The target's file system, or the user's quota on it, has no room; what was fetched is kept."""
+
+    disposition = Disposition.RETRY
+
+
+class TargetBusy(TargetError):
+    """Another live transfer (perhaps an earlier try that lost its supervisor) is writing the same file."""
+
+    disposition = Disposition.RETRY
+
+
+class ObjectChanged(OrbitError):
+    """The object was replaced while (or between tries that) it was downloaded, and its old bytes are not to be had."""
 
 
 class Paused(OrbitError):
-    """The transfer was asked to stop. Its parts are kept and the next try continues."""
+    """The transfer was asked to stop. What was done is kept and the next try continues."""
 
     disposition = Disposition.RESUME
 

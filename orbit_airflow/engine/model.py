@@ -351,6 +351,30 @@ class UploadResult:
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadResult:
+    """A finished download: the file at ``path`` (absolute) is complete and one snapshot of the object.
+
+    ``bytes_received`` and ``bytes_saved`` are of the last try: bytes that travelled, and bytes that an earlier try had
+    fetched. ``ranges_found`` are those of earlier tries. ``resumed`` is True when something that was there already was
+    used again, be it ranges or the whole file.
+    """
+
+    ref: ObjectRef
+    path: str
+    etag: str
+    size: int
+    checksum: Checksum | None
+    integrity: Integrity
+    duration: float
+    version_id: str | None = None
+    last_modified: datetime | None = None
+    resumed: bool = False
+    bytes_received: int = 0
+    bytes_saved: int = 0
+    ranges_found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResult:
     """A whole object in memory. ``integrity`` says what was proved; ``size+etag`` means that the store gave nothing
     to compare the bytes with (or that checking is switched off).

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 from orbit_airflow.engine.encryption import CustomerKey, ServerSideEncryption
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.hints import did_you_mean
-from orbit_airflow.engine.model import MIB, ObjectAttributes, ObjectRef
+from orbit_airflow.engine.model import MIB, Integrity, ObjectAttributes, ObjectRef
 from orbit_airflow.engine.plan import AWS_LIMITS, StoreLimits
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.storage_class import StorageClass
 
 OnSourceChange = Literal["fail", "restart"]
+OnObjectChange = Literal["fail", "restart"]
 Pairs = tuple[tuple[str, str], ...]
 MAX_WORKERS = 256
 # Airflow gives a DAG file's module this name, so that no two files collide.
@@ -287,6 +288,55 @@ class UploadOptions:
             _whole("chunk_size", self.chunk_size, 1, 5 * 1024 * MIB)
         _whole("max_restarts", self.max_restarts, 0, 100)
         check_attributes(self.attributes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadOptions:
+    """One download's choices. None means: as the engine's configuration says.
+
+    ``replace=False`` never replaces a file, not even one that appears while the download runs. ``chunk_size``: bytes of
+    one range, which is what is fetched again after a kill (per worker). ``require_integrity``: the weakest proof that
+    will do ("full-crc", "part-crc", "md5"); IntegrityTooWeak before the file becomes visible. ``on_object_change``:
+    "fail" when the object is replaced meanwhile and its bytes are not to be had by version, or "restart" with the new
+    object, at most ``max_restarts`` times. ``file_mode``: permission bits (0 to 0o777); None is 0o666 less the umask.
+    ``create_parents``: make missing directories. ``max_size``: refuse larger objects before a byte moves.
+    ``keep_mtime``: the file gets the object's LastModified. ``shared_storage``: the directory is the same on all hosts
+    that tries may run on. ``resume=False`` ignores (and leaves) what earlier tries fetched. ``try_number``: 1 for the
+    first try.
+    """
+
+    replace: bool = True
+    chunk_size: int | None = None
+    verify_checksums: bool | None = None
+    require_integrity: Integrity | str | None = None
+    on_object_change: OnObjectChange = "fail"
+    max_restarts: int = 3
+    file_mode: int | None = None
+    create_parents: bool = False
+    max_size: int | None = None
+    keep_mtime: bool = False
+    shared_storage: bool = False
+    resume: bool = True
+    try_number: int = 1
+
+    def __post_init__(self) -> None:
+        if self.on_object_change not in ("fail", "restart"):
+            raise ConfigError(f"on_object_change is 'fail' or 'restart', got {self.on_object_change!r}")
+        if self.chunk_size is not None:
+            _whole("chunk_size", self.chunk_size, 1, 5 * 1024 * MIB)
+        if self.file_mode is not None:
+            _whole("file_mode", self.file_mode, 0, 0o777)
+        if self.max_size is not None:
+            _whole("max_size", self.max_size, 0, 2**63)
+        _whole("max_restarts", self.max_restarts, 0, 100)
+        if self.require_integrity is not None:
+            try:
+                object.__setattr__(self, "require_integrity", Integrity(self.require_integrity))
+            except ValueError:
+                names = ", ".join(repr(item.value) for item in Integrity)
+                raise ConfigError(f"require_integrity is one of {names}, got {self.require_integrity!r}") from None
+            if self.verify_checksums is False and self.require_integrity is not Integrity.SIZE_ETAG:
+                raise ConfigError("require_integrity needs verify_checksums, which is False")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
