@@ -9,7 +9,7 @@ from functools import cache
 
 @cache
 def host_id() -> str:
-    """The host name and a hash of the machine's id: containers of one image share the latter, hosts the former at times.
+    """The host name and a hash of the machine's id: containers of one image share the latter, some hosts the former.
 
     The machine's id is meant to stay secret, so that only its hash leaves the process (man 5 machine-id).
     """

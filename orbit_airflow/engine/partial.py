@@ -16,7 +16,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 
 from orbit_airflow.engine.errors import DiskFull, TargetBusy, TargetError, printable
@@ -134,18 +134,21 @@ class PartialFile:
         try:
             yield
         finally:
-            with self._lock:
-                self._users -= 1
-                last = self._closed and not self._users
-            if last:
-                os.close(self._fd)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closed and not self._users
+        if last:
+            os.close(self._fd)
 
     def close(self) -> None:
         """Give back lock and number; when a thread still uses them, the last one does."""
         with self._lock:
-            already, self._closed = self._closed, True
-            idle = not self._users
-        if idle and not already:
+            ends = not self._closed and not self._users
+            self._closed = True
+        if ends:
             os.close(self._fd)
 
     def write(self, view: memoryview, offset: int) -> None:
@@ -181,6 +184,11 @@ class PartialFile:
         os.fsync(self._fd)
         return os.fstat(self._fd)
 
+    def restore_size(self, size: int) -> None:
+        """Give the file its whole size again, if somebody has cut it; what is missing reads as zeros."""
+        if self.size != size:
+            self._allocate(size)
+
     def discard(self) -> None:
         """Remove the file."""
         self.target.remove(self.name)
@@ -213,9 +221,10 @@ def _locked(fd: int) -> bool:
 
 def _is_named(target: Target, name: str, fd: int) -> bool:
     """Whether the locked file still has its name: somebody may have removed or renamed it before the lock was ours."""
-    with suppress(OSError):
+    try:
         return os.path.samestat(os.lstat(name, dir_fd=target.directory), os.fstat(fd))
-    return False
+    except OSError:
+        return False
 
 
 @cache
