@@ -95,6 +95,8 @@ class DownloadFlow:
                     job.ledger.drop()
                     raise
                 job.call.notice(f"{exc.message}; fetching all of it again", warning=True)
+                # What the caller had may be what is wrong.
+                self._job = replace(job, prefix=0)
             token = None
 
     def _load(self) -> DownloadToken | None:

@@ -106,6 +106,15 @@ class DictTokens:
         self.kept[key] = json.dumps({**self.only, **changes})
 
 
+class NoTokensKept(DictTokens):
+    """A state store that loses everything without a word."""
+
+    def save(self, key: str, token: dict[str, Any]) -> bool:
+        """Lost."""
+        self.phases.append(token["phase"])
+        return True
+
+
 class Refusing(DictTokens):
     """A state store that does not keep tokens of these phases."""
 
@@ -228,6 +237,12 @@ class Bench:
     def part_file(self) -> Path:
         """The one part file."""
         (path,) = (path for path in self.hidden if path.name.endswith(".orbit-part"))
+        return path
+
+    @property
+    def journal_file(self) -> Path:
+        """The one journal."""
+        (path,) = (path for path in self.hidden if path.name.endswith(".orbit-journal"))
         return path
 
     def fresh_tokens(self) -> DictTokens:
