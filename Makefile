@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 N ?= 200
+DIRECTION ?= up
 SEED ?= 20260917
 
 .DEFAULT_GOAL := help
@@ -53,8 +54,8 @@ servers: venv  ## install (root, apt-get) and start Ceph, LocalStack and moto on
 servers-stop: venv  ## stop what `make servers` started
 	$(BIN)/python -m tests.servers stop
 
-kills: venv  ## N uploads killed at random instants and at the edges of requests, then continued
-	$(BIN)/python -m tests.kills --runs $(N) --seed $(SEED)
+kills: venv  ## N uploads (DIRECTION=down: downloads) killed at random instants and at many edges, then continued
+	$(BIN)/python -m tests.kills --direction $(DIRECTION) --runs $(N) --seed $(SEED)
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live
