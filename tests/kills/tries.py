@@ -126,7 +126,10 @@ def _child(place: Workplace, work: Work, kill: Kill | None, number: int, gate: i
         told = {"error": {"text": f"{type(exc).__name__}: {exc}"}}
     except BaseException:
         told = {"error": {"text": traceback.format_exc()}}
-    draft = out.with_suffix(".draft")
-    draft.write_text(json.dumps(told))
-    draft.replace(out)
-    os._exit(code)
+    try:
+        draft = out.with_suffix(".draft")
+        draft.write_text(json.dumps(told))
+        draft.replace(out)
+    finally:
+        # A fork must never go on with its parent's work.
+        os._exit(code)
