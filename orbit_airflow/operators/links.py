@@ -35,7 +35,7 @@ class S3ObjectLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """What the running task has found out when it met its store."""
         del ti_key
-        return str(getattr(operator, "console_url", "") or "")
+        return str(getattr(operator, "_console_url", "") or "")
 
 
 def xcom_page(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
