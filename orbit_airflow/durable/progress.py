@@ -211,7 +211,7 @@ class TransferReporter:
             told = self._retries
         if told > RETRIES_TOLD:
             return
-        part = f" of part {event.part_number}" if event.part_number else ""
+        part = f" of {self._words.piece} {event.part_number}" if event.part_number else ""
         silence = "; further ones are only counted" if told == RETRIES_TOLD else ""
         self._log.warning(
             f"{event.operation}{part} failed ({printable(event.reason)}); again in {event.delay:.1f} s{silence}",

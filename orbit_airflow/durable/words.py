@@ -78,14 +78,6 @@ def start_line(event: TransferStarted, words: Words, uri: str, *, try_number: in
     return f"{words.doing} {uri}: {plan}{named}{again}"
 
 
-def progress_line(event: Progress, *, retries: int) -> str:
-    """How far, how fast, how much longer."""
-    left = f", {human_time(round(event.eta_secs, 1))} left" if event.eta_secs is not None else ""
-    again = f", {retries} requests were sent again" if retries else ""
-    done, total = human_size(event.bytes_done), human_size(event.total_bytes)
-    return f"{event.percentage:.0f} % ({done} of {total}), {human_size(event.rate_bps)}/s{left}{again}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Troubles:
     """What a try met on its way: requests that were sent again, and seconds that it waited for the store."""
@@ -97,6 +89,14 @@ class Troubles:
         requests = "1 request was" if self.retries == 1 else f"{self.retries} requests were"
         again = f", {requests} sent again" if self.retries else ""
         return f"{again}, {human_time(self.waited)} spent waiting for the store" if self.waited else again
+
+
+def progress_line(event: Progress, *, retries: int) -> str:
+    """How far, how fast, how much longer."""
+    left = f", {human_time(round(event.eta_secs, 1))} left" if event.eta_secs is not None else ""
+    again = Troubles(retries=retries)
+    done, total = human_size(event.bytes_done), human_size(event.total_bytes)
+    return f"{event.percentage:.0f} % ({done} of {total}), {human_size(event.rate_bps)}/s{left}{again}"
 
 
 def end_line(event: TransferCompleted, words: Words, uri: str, target: str | None, troubles: Troubles) -> str:
