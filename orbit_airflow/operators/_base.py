@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from orbit_airflow.durable.checkpoint import Checkpoint
     from orbit_airflow.durable.watch import Watch
     from orbit_airflow.hooks.s3 import OrbitS3Hook
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -159,10 +162,15 @@ class OrbitTransferOperator(BaseOperator):
     def _show_page(self, context: Context, run: Run) -> None:
         """The link to the running try's figures, from the first second on; and in the log."""
         ti = context["ti"]
-        page = xcom_page(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        run.publish(TransferLink().xcom_key, page)
         run.details["try"] = f"{ti.try_number}, on {platform.node()}"
         run.details["connection"] = self.aws_conn_id or "none (boto3's credential chain)"
+        try:
+            page = xcom_page(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        except Exception:
+            # A link is no reason to fail a transfer.
+            logger.debug("the page of this task instance is not known", exc_info=True)
+            return
+        run.publish(TransferLink().xcom_key, page)
         run.details["progress"] = f"XCom orbit_progress, {page}"
 
     def _show_object(self, run: Run, hook: OrbitS3Hook, ref: ObjectRef) -> None:
