@@ -14,7 +14,7 @@ import logging
 import os
 from datetime import datetime, timedelta
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, AssetAlias, Param, task
 
 from orbit_airflow.operators.transfer import OrbitS3UploadOperator
 
@@ -56,6 +56,8 @@ with DAG(
         # A rerun of the same night replaces that night's object; the bucket's versioning keeps the older one.
         replace=True,
         metadata={"backup-day": DAY},
+        # A DAG with schedule=AssetAlias("nightly_backup") runs when a backup is safe, and is told its URI and checksum.
+        outlets=[AssetAlias("nightly_backup")],
         aws_conn_id="{{ params.aws_conn_id }}",
     )
 

@@ -21,6 +21,10 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.hooks.s3"]}],
         "operators": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.operators.transfer"]}],
+        "extra-links": [
+            "orbit_airflow.operators.links.TransferLink",
+            "orbit_airflow.operators.links.S3ObjectLink",
+        ],
         # No connection type of our own: the connections are the amazon provider's ``aws``.
         "connection-types": [],
         "config": {

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from orbit_airflow.durable.checkpoint import Checkpoint
-from orbit_airflow.engine.errors import printable
+from orbit_airflow.durable.words import (
+    Stopped,
+    Troubles,
+    end_line,
+    failure_line,
+    percent,
+    progress_line,
+    start_line,
+    words_for,
+)
+from orbit_airflow.engine.errors import OrbitError, printable
 from orbit_airflow.engine.events import (
     BatchProgress,
     Notice,
     Progress,
     Retrying,
     TransferCompleted,
+    TransferDirection,
     TransferEvent,
     TransferFailed,
     TransferStarted,
@@ -29,25 +40,6 @@ LOG_PERCENT = 10.0
 RETRIES_TOLD = 20
 
 Push = Callable[[str, dict[str, Any]], object]
-
-
-def human_size(size: float) -> str:
-    """Bytes as people read them: ``1.5 GiB``."""
-    if abs(size) < 1024:
-        return f"{size:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= 1024
-        if abs(size) < 1024:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1024:.1f} TiB"
-
-
-def human_time(seconds: float) -> str:
-    """A duration as people read it: ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class XComProgress:
@@ -95,7 +87,8 @@ class XComProgress:
 class TransferReporter:
     """The engine's Reporter under Airflow. ``log`` is the task's logger (structlog: keyword arguments are fields).
 
-    ``progress`` is None when the task does not want XComs.
+    ``progress`` is None when the task does not want XComs. ``uri`` is the object's; ``target`` is the local file that a
+    download makes. ``details`` are read when the transfer starts, and folded in the log below its first line.
     """
 
     def __init__(
@@ -105,16 +98,29 @@ class TransferReporter:
         cancel: Cancellation,
         *,
         uri: str,
+        direction: TransferDirection = TransferDirection.UPLOAD,
+        target: str | None = None,
+        try_number: int = 1,
+        details: Mapping[str, object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._progress = progress
         self._cancel = cancel
         self._uri = printable(uri)
+        self._words = words_for(direction)
+        self._target = printable(target) if target else None
+        self._try_number = try_number
+        self._details = details
         self._clock = clock
         self._lock = threading.Lock()
+        self._began = clock()
         self._parts: int | None = None
+        self._total: int | None = None
+        self._done = 0
+        self._over = False
         self._retries = 0
+        self._waited = 0.0
         self._told_at = clock()
         self._told_percent = 0.0
 
@@ -128,7 +134,7 @@ class TransferReporter:
             case Retrying():
                 self._retrying(event)
             case Notice():
-                (self._log.warning if event.warning else self._log.info)(printable(event.message, 1000))
+                self._noticed(event)
             case TransferCompleted():
                 self._completed(event)
             case TransferFailed():
@@ -141,64 +147,55 @@ class TransferReporter:
             self._progress.show(at_once=at_once, **changes)
 
     def _started(self, event: TransferStarted) -> None:
+        share = percent(event.bytes_found, event.total_bytes)
         with self._lock:
-            self._parts = event.parts
-            self._told_at = self._clock()
-            self._told_percent = _percent(event.bytes_found, event.total_bytes)
-        total, part = human_size(event.total_bytes), human_size(event.part_size)
-        if not event.parts:
-            text = f"uploading {self._uri}: {total} in one request"
-        elif event.parts_found:
-            text = (
-                f"resuming upload {event.upload_id} of {self._uri}: found {event.parts_found} of {event.parts} parts "
-                f"({human_size(event.bytes_found)} of {total}), sending {event.parts - event.parts_found}"
-            )
-        else:
-            text = f"uploading {self._uri}: {total} in {event.parts} parts of {part}, upload {event.upload_id}"
-        self._log.info(
-            text,
-            upload_id=event.upload_id,
-            bytes_total=event.total_bytes,
-            bytes_found=event.bytes_found,
-            parts_total=event.parts,
-            parts_found=event.parts_found,
-            part_size=event.part_size,
-        )
+            self._words = words_for(event.direction)
+            self._parts, self._total, self._done = event.parts, event.total_bytes, event.bytes_found
+            self._told_at, self._told_percent = self._clock(), share
+        figures: dict[str, Any] = {
+            "upload_id": event.upload_id,
+            "bytes_total": event.total_bytes,
+            "bytes_found": event.bytes_found,
+            "parts_total": event.parts,
+            "parts_found": event.parts_found,
+            "part_size": event.part_size,
+        }
+        self._log.info(start_line(event, self._words, self._uri, try_number=self._try_number), **figures)
+        self._tell_details()
         self._show(
             at_once=True,
-            phase="uploading",
+            phase=self._words.doing,
             key=event.key,
-            upload_id=event.upload_id,
-            part_size=event.part_size,
-            parts_total=event.parts,
-            parts_found=event.parts_found,
+            **figures,
             parts_done=event.parts_found,
-            bytes_total=event.total_bytes,
-            bytes_found=event.bytes_found,
             bytes_done=event.bytes_found,
-            bytes_sent=0,
-            percentage=_percent(event.bytes_found, event.total_bytes),
+            percentage=share,
             resumed_from=event.bytes_found,
+            **{self._words.moved: 0},
         )
 
+    def _tell_details(self) -> None:
+        """A group of lines, which the UI shows folded."""
+        if not self._details:
+            return
+        self._log.info("::group::Details of this transfer")
+        for name, value in dict(self._details).items():
+            self._log.info(f"{name}: {printable(str(value), 1200)}")
+        self._log.info("::endgroup::")
+
     def _moved(self, event: Progress) -> None:
-        eta = round(event.eta_secs, 1) if event.eta_secs is not None else None
         figures: dict[str, Any] = {
             "bytes_done": event.bytes_done,
-            "bytes_sent": event.bytes_sent,
+            self._words.moved: event.bytes_sent,
             "parts_done": event.parts_done,
             "percentage": round(event.percentage, 1),
             "rate_bps": int(event.rate_bps),
-            "eta_seconds": eta,
+            "eta_seconds": round(event.eta_secs, 1) if event.eta_secs is not None else None,
         }
+        self._done = event.bytes_done
         self._show(**figures)
-        if not self._line_due(event.percentage):
-            return
-        left = f", {human_time(eta)} left" if eta is not None else ""
-        again = f", {self._retries} requests were sent again" if self._retries else ""
-        done, total = human_size(event.bytes_done), human_size(event.total_bytes)
-        rate = human_size(event.rate_bps)
-        self._log.info(f"{event.percentage:.0f} % ({done} of {total}), {rate}/s{left}{again}", **figures)
+        if self._line_due(event.percentage):
+            self._log.info(progress_line(event, retries=self._retries), **figures)
 
     def _line_due(self, percentage: float) -> bool:
         with self._lock:
@@ -214,28 +211,40 @@ class TransferReporter:
             told = self._retries
         if told > RETRIES_TOLD:
             return
-        part = f" of part {event.part_number}" if event.part_number else ""
+        part = f" of {self._words.piece} {event.part_number}" if event.part_number else ""
         silence = "; further ones are only counted" if told == RETRIES_TOLD else ""
         self._log.warning(
             f"{event.operation}{part} failed ({printable(event.reason)}); again in {event.delay:.1f} s{silence}",
             operation=event.operation,
             part_number=event.part_number,
             attempt=event.attempt,
+            delay=round(event.delay, 3),
         )
 
+    def _noticed(self, event: Notice) -> None:
+        with self._lock:
+            self._waited += event.waited
+        (self._log.warning if event.warning else self._log.info)(printable(event.message, 1000))
+
+    def _troubles(self) -> Troubles:
+        return Troubles(retries=self._retries, waited=round(self._waited, 3))
+
     def _completed(self, event: TransferCompleted) -> None:
+        words, troubles = self._words, self._troubles()
         rate = event.bytes_sent / event.duration if event.duration > 0 else 0.0
-        proof = f", proved by {event.integrity.value}" if event.integrity else ""
-        saved = f", {human_size(event.bytes_saved)} saved by resuming" if event.bytes_saved else ""
+        self._over = True
         self._log.info(
-            f"{self._uri} is complete: {human_size(event.total_bytes)}, {human_size(event.bytes_sent)} sent{saved}, "
-            f"in {human_time(event.duration)} ({human_size(rate)}/s){proof}",
+            end_line(event, words, self._uri, self._target, troubles),
             bytes_total=event.total_bytes,
-            bytes_sent=event.bytes_sent,
             bytes_saved=event.bytes_saved,
             duration=round(event.duration, 3),
             integrity=event.integrity.value if event.integrity else None,
+            checksum=f"{event.checksum.algorithm}:{event.checksum.value}" if event.checksum else None,
+            version_id=event.version_id,
             resumed=event.resumed,
+            retries=troubles.retries,
+            waited=troubles.waited,
+            **{words.moved: event.bytes_sent},
         )
         self._show(
             at_once=True,
@@ -244,16 +253,39 @@ class TransferReporter:
             parts_done=self._parts or 0,
             bytes_total=event.total_bytes,
             bytes_done=event.total_bytes,
-            bytes_sent=event.bytes_sent,
             percentage=100.0,
             rate_bps=int(rate),
             eta_seconds=0.0,
+            **{words.moved: event.bytes_sent},
         )
 
     def _failed(self, event: TransferFailed) -> None:
-        paused = self._cancel.cancelled
-        self._log.warning(f"the upload {'paused' if paused else 'failed'}: {printable(event.error, 2000)}")
-        self._show(at_once=True, phase="paused" if paused else "failed", key=event.key)
+        stopped = Stopped(
+            paused=self._cancel.cancelled,
+            seconds=self._clock() - self._began,
+            done=event.kept_bytes,
+            total=self._total,
+        )
+        phase, troubles = "paused" if stopped.paused else "failed", self._troubles()
+        self._log.warning(
+            failure_line(event, self._words, self._uri, stopped, troubles),
+            phase=phase,
+            bytes_total=stopped.total,
+            bytes_done=stopped.done,
+            duration=round(stopped.seconds, 3),
+            retries=troubles.retries,
+            waited=troubles.waited,
+            **{self._words.moved: event.bytes_sent},
+        )
+        self._over = True
+        self._show(at_once=True, phase=phase, **({"key": event.key} if event.key else {}))
+
+    def ended_by(self, error: BaseException) -> None:
+        """Tell of a try that ended before its transfer could (no connection, a wrong option), or beside it."""
+        if not self._over:
+            # What a stranger's exception says may hold anything; Airflow logs it, with secrets masked.
+            text = str(error) if isinstance(error, OrbitError) else type(error).__name__
+            self._failed(TransferFailed(key="", error=text, kept_bytes=self._done))
 
     def _batch_moved(self, event: BatchProgress) -> None:
         percentage = round(event.percentage, 1)
@@ -273,7 +305,3 @@ class TransferReporter:
                 items_done=event.completed,
                 items_failed=event.failed,
             )
-
-
-def _percent(done: int, total: int) -> float:
-    return round(100.0 * done / total, 1) if total else 100.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from orbit_airflow.engine.model import MIB, Integrity
+from orbit_airflow.engine.model import MIB, Checksum, Integrity
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +81,15 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person reading the log wants to know (a foreign part, a lost answer, a restart)."""
+    """Something a person reading the log wants to know (a foreign part, a lost answer, a restart).
+
+    ``waited``: seconds of an outage of the store that is over with this notice.
+    """
 
     message: str
     warning: bool = False
     operation_id: str = ""
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,9 @@ class TransferStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferCompleted:
-    """The object is there and proved; figures of the last try. ``duration`` is in seconds."""
+    """The object is there and proved; figures of the last try. ``duration`` is in seconds. ``bytes_sent`` counts what
+    travelled, in either direction.
+    """
 
     key: str
     total_bytes: int
@@ -117,6 +123,8 @@ class TransferCompleted:
     integrity: Integrity | None = None
     resumed: bool = False
     peak_bps: float | None = None
+    checksum: Checksum | None = None
+    version_id: str | None = None
     operation_id: str = ""
 
     @property
@@ -127,11 +135,14 @@ class TransferCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferFailed:
-    """The try ended without the object; ``kept_bytes`` stay at the store for the next one."""
+    """The try ended without the object; ``kept_bytes`` stay where they are for the next one, and ``bytes_sent`` is what
+    travelled in this one, in either direction.
+    """
 
     key: str
     error: str
     kept_bytes: int = 0
+    bytes_sent: int = 0
     operation_id: str = ""
 
 

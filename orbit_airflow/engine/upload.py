@@ -50,7 +50,8 @@ class UploadFlow:
             result = self._run()
         except OrbitError as exc:
             kept = self._meter.snapshot().bytes_done
-            job.reporter(TransferFailed(key=job.ref.key, error=str(exc), kept_bytes=kept))
+            sent = self._meter.sent
+            job.reporter(TransferFailed(key=job.ref.key, error=str(exc), kept_bytes=kept, bytes_sent=sent))
             raise
         job.reporter(
             TransferCompleted(
@@ -62,6 +63,8 @@ class UploadFlow:
                 integrity=result.integrity,
                 resumed=result.resumed,
                 peak_bps=self._meter.peak_bps,
+                checksum=result.checksum,
+                version_id=result.version_id,
             )
         )
         return result

@@ -53,11 +53,22 @@ class OrbitS3Hook(S3Hook):
         super().__init__(*args, **kwargs)
         refuse_secrets("orbit_options", orbit_options)
         self._orbit_options = dict(orbit_options or {})
+        self._place: tuple[str, str | None] | None = None
 
     @cached_property
     def engine(self) -> TransferEngine:
         """The transfer engine over this connection. Raises ConfigError when an option is unknown or out of range."""
-        return open_engine(self.engine_config, client=self._engine_client())
+        client = self._engine_client()
+        self._place = client.meta.endpoint_url, client.meta.region_name
+        return open_engine(self.engine_config, client=client)
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """Endpoint and region of the engine's client, wherever they were configured."""
+        if self._place is None:
+            # Made by the engine; a property that may raise ConfigError, as the engine does.
+            _ = self.engine
+        return self._place or ("", None)
 
     @cached_property
     def engine_config(self) -> EngineConfig:

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+import platform
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import BaseOperator
 
 from orbit_airflow.engine.errors import ConfigError, Paused
-from orbit_airflow.engine.events import Reporter
+from orbit_airflow.engine.events import Reporter, TransferDirection
+from orbit_airflow.engine.model import ObjectRef
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.token import NoTokens, TokenStore
+from orbit_airflow.hooks.console import console_url
 from orbit_airflow.hooks.secrets import refuse_secrets
+from orbit_airflow.operators._lineage import Ends, ends_of, lineage_of
+from orbit_airflow.operators.links import S3ObjectLink, TransferLink, xcom_page
 from orbit_airflow.operators.retry import OrbitRetryPolicy
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, RetryPolicy
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import BaseOperatorLink, Context, RetryPolicy
 
     from orbit_airflow.durable.checkpoint import Checkpoint
+    from orbit_airflow.durable.watch import Watch
     from orbit_airflow.hooks.s3 import OrbitS3Hook
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
+def no_publisher(key: str, value: Any) -> None:
+    """For tasks that want no XComs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one try's transfer is given."""
+    """What one try's transfer is given. ``publish`` writes an XCom without waiting; what is put into ``details`` before
+    the transfer starts is told in the log.
+    """
 
     tokens: TokenStore
     reporter: Reporter
     cancel: Cancellation
     try_number: int
+    publish: Callable[[str, Any], None] = no_publisher
+    details: dict[str, object] = field(default_factory=dict)
 
 
 class OrbitTransferOperator(BaseOperator):
@@ -44,6 +62,14 @@ class OrbitTransferOperator(BaseOperator):
     # Set by on_kill, which may run before execute, or never. A plain attribute: a lock or an event that the main
     # thread holds while the signal handler runs would be waited for for ever.
     _stop_wanted = False
+    # What the links and OpenLineage are told when the task has ended: the object's page, where its store is (endpoint
+    # and region), and the result.
+    _console_url = ""
+    _store: tuple[str, str | None] | None = None
+    _summary: Mapping[str, Any] | None = None
+
+    direction: ClassVar[TransferDirection] = TransferDirection.UPLOAD
+    operator_extra_links: Collection[BaseOperatorLink] = (TransferLink(), S3ObjectLink())
 
     def __init__(
         self,
@@ -96,24 +122,96 @@ class OrbitTransferOperator(BaseOperator):
             raise Paused("stopped by Airflow before the transfer began")
         cancel = Cancellation()
         checkpoint = Checkpoint(cancel, self.log)
-        run = self._run_for(context, uri, checkpoint, cancel)
+        run, watch = self._run_for(context, uri, checkpoint, cancel)
         checkpoint.start()
+
+        def watched() -> T:
+            self._show_page(context, run)
+            return transfer(run)
+
         try:
-            return attended(lambda: transfer(run), cancel, stop_wanted=lambda: self._stop_wanted)
+            return attended(lambda: watch.over(watched), cancel, stop_wanted=lambda: self._stop_wanted)
         finally:
             self._stop_wanted = False
             if not checkpoint.close() and not cancel.cancelled:
                 self.log.warning("the last progress could not be written in time")
 
-    def _run_for(self, context: Context, uri: str, checkpoint: Checkpoint, cancel: Cancellation) -> Run:
-        from orbit_airflow.durable.progress import TransferReporter, XComProgress
+    def _run_for(self, context: Context, uri: str, checkpoint: Checkpoint, cancel: Cancellation) -> tuple[Run, Watch]:
+        from orbit_airflow.durable.progress import XComProgress
+        from orbit_airflow.durable.watch import watch_for
 
         ti = context["ti"]
-        progress = None
+        progress, publish = None, no_publisher
         if self.do_xcom_push:
             progress = XComProgress(checkpoint, ti.xcom_push, try_number=ti.try_number)
-        reporter = TransferReporter(self.log, progress, cancel, uri=uri)
-        return Run(self._tokens(context, checkpoint), reporter, cancel, ti.try_number)
+
+            def publish(key: str, value: Any) -> None:
+                checkpoint.show(key, lambda: ti.xcom_push(key, value), at_once=True)
+
+        details: dict[str, object] = {}
+        watch = watch_for(
+            context, self.log, progress, cancel,
+            uri=uri, direction=self.direction, target=self._target(), details=details,
+        )  # fmt: skip
+        return Run(self._tokens(context, checkpoint), watch, cancel, ti.try_number, publish, details), watch
+
+    def _target(self) -> str | None:
+        """The local file that the transfer makes; None for transfers that make objects."""
+        return None
+
+    def _show_page(self, context: Context, run: Run) -> None:
+        """The link to the running try's figures, from the first second on; and in the log."""
+        ti = context["ti"]
+        run.details["try"] = f"{ti.try_number}, on {platform.node()}"
+        run.details["connection"] = self.aws_conn_id or "none (boto3's credential chain)"
+        try:
+            page = xcom_page(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        except Exception:
+            # A link is no reason to fail a transfer.
+            logger.debug("the page of this task instance is not known", exc_info=True)
+            return
+        run.publish(TransferLink().xcom_key, page)
+        run.details["progress"] = f"XCom orbit_progress, {page}"
+
+    def _show_object(self, run: Run, hook: OrbitS3Hook, ref: ObjectRef) -> None:
+        """Called as soon as the object's store is known: the link to its page, and where it is."""
+        self._store = hook.place
+        self._console_url = console_url(ref, *hook.place) or ""
+        run.details["endpoint"] = hook.place[0]
+        if self._console_url:
+            run.publish(S3ObjectLink().xcom_key, self._console_url)
+            run.details["object"] = self._console_url
+
+    def _finished(self, context: Context, summary: dict[str, Any]) -> dict[str, Any]:
+        """The last step of every operator: outlets, links and OpenLineage learn the result, which is returned."""
+        from orbit_airflow.durable.outlets import emit_assets
+
+        self._summary = summary
+        if self._store is not None:
+            ref = ObjectRef(summary["bucket"], summary["key"], summary.get("version_id"))
+            self._console_url = console_url(ref, *self._store) or ""
+        emit_assets(context, summary, self.log)
+        return summary
+
+    def _ends(self) -> Ends:
+        """What the arguments say of file and object, without asking the connection."""
+        return Ends()
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """What will be read and written, as far as the arguments say it."""
+        return lineage_of(self._ends(), self.direction)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """What was read and written, with size and version."""
+        del task_instance
+        if self._summary is None:
+            return self.get_openlineage_facets_on_start()
+        return lineage_of(ends_of(self._summary, self._ends().path), self.direction, self._summary["size"])
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """What should have been read and written; nothing of it was made visible."""
+        del task_instance
+        return self.get_openlineage_facets_on_start()
 
     def _tokens(self, context: Context, checkpoint: Checkpoint) -> TokenStore:
         from orbit_airflow.durable.tokens import TaskStateTokenStore

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.events import Reporter
-from orbit_airflow.engine.model import UploadResult
+from orbit_airflow.engine.model import ObjectRef, UploadResult
 from orbit_airflow.engine.options import EngineConfig, OnSourceChange, UploadOptions
 from orbit_airflow.engine.resilience.policy import RetryPolicy as TransferRetryPolicy
 from orbit_airflow.hooks.attributes import read_extra_args
 from orbit_airflow.operators._arguments import check_callable, check_known, check_retry, check_target, object_attributes
 from orbit_airflow.operators._base import OrbitTransferOperator, Run
+from orbit_airflow.operators._lineage import Ends
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
@@ -167,6 +168,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         requests = read_extra_args(self.extra_args or {}).settings
 
         def upload(run: Run) -> UploadResult:
+            run.details["file"] = self.filename
             options = UploadOptions(
                 replace=self.replace,
                 attributes=attributes,
@@ -184,6 +186,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
                     **requests,
                 }
             )
+            self._show_object(run, hook, hook.address(self.dest_key, self.dest_bucket or None))
             return hook.upload(
                 self.filename,
                 self.dest_key,
@@ -197,7 +200,15 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
         uri = f"s3://{self.dest_bucket}/{self.dest_key}" if self.dest_bucket else self.dest_key
         result = self._run_transfer(context, uri, upload)
-        return _summary(result, context["ti"].try_number)
+        return self._finished(context, _summary(result, context["ti"].try_number))
+
+    def _ends(self) -> Ends:
+        """The bucket may be the connection's own; then the object is known when it is there."""
+        try:
+            ref = ObjectRef(self.dest_bucket, self.dest_key) if self.dest_bucket else ObjectRef.parse(self.dest_key)
+        except ConfigError:
+            return Ends(path=self.filename)
+        return Ends(path=self.filename, ref=ref)
 
 
 def _begun_after(context: Context) -> float | None:

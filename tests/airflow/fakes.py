@@ -63,6 +63,11 @@ class FakeComms:
         index = message.map_index if message.map_index is not None else -1
         self.xcoms.pop((message.task_id, index, message.key), None)
 
+    def _ValidateInletsAndOutlets(self, message: Any) -> Any:
+        from airflow.sdk.execution_time import comms
+
+        return comms.InactiveAssetsResult(inactive_assets=[])
+
     def _GetConnection(self, message: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType
         from airflow.sdk.execution_time import comms

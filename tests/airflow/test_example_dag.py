@@ -44,6 +44,18 @@ def sync(dag: Any) -> None:
         update_dag_parsing_results_in_db("dags-folder", None, [lazy], {}, None, set(), session=session)
 
 
+def newest_event() -> tuple[str, dict[str, Any]]:
+    """The asset and extra of the event that was written last, as a DAG scheduled on it is told."""
+    from airflow.models.asset import AssetEvent  # noqa: TID251 - what the API server wrote, from its own side
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        event = session.scalars(select(AssetEvent).order_by(AssetEvent.id.desc())).first()
+        assert event is not None
+        return event.asset.uri, dict(event.extra)
+
+
 def test_all_examples_load_and_serialize() -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
@@ -77,3 +89,6 @@ def test_the_backup_runs(
     assert record.key.startswith("database/20")
     assert record.key.endswith("/backup.tar")
     assert s3.versions(BUCKET, record.key)[0].read() == path.read_bytes()
+    uri, extra = newest_event()
+    assert uri == extra["uri"] == f"s3://{BUCKET}/{record.key}"
+    assert (extra["size"], extra["integrity"]) == (path.stat().st_size, "full-crc")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orbit_airflow.durable.checkpoint import Checkpoint
-from orbit_airflow.durable.progress import RETRIES_TOLD, TransferReporter, XComProgress, human_size, human_time
+from orbit_airflow.durable.progress import RETRIES_TOLD, TransferReporter, XComProgress
+from orbit_airflow.durable.words import human_size, human_time
 from orbit_airflow.engine.events import (
     BatchProgress,
     Notice,

@@ -286,7 +286,8 @@ class Outage:
             tell, self._announced = self._announced, False
             self._changed.notify_all()
         if tell:
-            self._reporter(Notice(f"the store answers again, after {lasted:.0f} s; the transfer goes on"))
+            text = f"the store answers again, after {lasted:.0f} s; the transfer goes on"
+            self._reporter(Notice(text, waited=lasted))
 
     def pause(self, error: OrbitError | None) -> None:
         """As long as the next look may wait, or as the store asked for; Paused on a stop order."""
