@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
 
 from orbit_airflow.engine.errors import ConfigError, Paused
-from orbit_airflow.engine.events import Reporter
-from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.token import NoTokens, TokenStore
 from orbit_airflow.hooks.secrets import refuse_secrets
 from orbit_airflow.operators.retry import OrbitRetryPolicy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
 
-    from orbit_airflow.durable.checkpoint import Checkpoint
+    from orbit_airflow.durable.running import Run
     from orbit_airflow.hooks.s3 import OrbitS3Hook
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one try's transfer is given."""
-
-    tokens: TokenStore
-    reporter: Reporter
-    cancel: Cancellation
-    try_number: int
 
 
 class OrbitTransferOperator(BaseOperator):
@@ -83,45 +69,15 @@ class OrbitTransferOperator(BaseOperator):
         )
 
     def _run_transfer(self, context: Context, uri: str, transfer: Callable[[Run], T]) -> T:
-        """``transfer`` on a thread of its own, with its state kept and its progress shown, until it ends or must stop.
-
-        Everything that ``transfer`` does is off the main thread, the look-up of the connection, too: an alarm in the
-        middle of a request to the supervisor would leave its answer in the channel.
-        """
-        from orbit_airflow.durable.attended import attended
-        from orbit_airflow.durable.checkpoint import Checkpoint
+        """``transfer`` with its state kept and its progress shown, until it ends or must stop; see ``run_in_task``."""
+        from orbit_airflow.durable.running import TaskSide, run_in_task
 
         if self._stop_wanted:
             self._stop_wanted = False
             raise Paused("stopped by Airflow before the transfer began")
-        cancel = Cancellation()
-        checkpoint = Checkpoint(cancel, self.log)
-        run = self._run_for(context, uri, checkpoint, cancel)
-        checkpoint.start()
+        push = context["ti"].xcom_push if self.do_xcom_push else None
+        side = TaskSide(context=context, log=self.log, push=push, stop_wanted=lambda: self._stop_wanted)
         try:
-            return attended(lambda: transfer(run), cancel, stop_wanted=lambda: self._stop_wanted)
+            return run_in_task(side, transfer, address=uri, durable=self.durable)
         finally:
             self._stop_wanted = False
-            if not checkpoint.close() and not cancel.cancelled:
-                self.log.warning("the last progress could not be written in time")
-
-    def _run_for(self, context: Context, uri: str, checkpoint: Checkpoint, cancel: Cancellation) -> Run:
-        from orbit_airflow.durable.progress import TransferReporter, XComProgress
-
-        ti = context["ti"]
-        progress = None
-        if self.do_xcom_push:
-            progress = XComProgress(checkpoint, ti.xcom_push, try_number=ti.try_number)
-        reporter = TransferReporter(self.log, progress, cancel, uri=uri)
-        return Run(self._tokens(context, checkpoint), reporter, cancel, ti.try_number)
-
-    def _tokens(self, context: Context, checkpoint: Checkpoint) -> TokenStore:
-        from orbit_airflow.durable.tokens import TaskStateTokenStore
-
-        if not self.durable:
-            return NoTokens()
-        store = context.get("task_state_store")
-        if store is None:
-            self.log.warning("there is no task state store here: if this try is interrupted, the next one starts anew")
-            return NoTokens()
-        return TaskStateTokenStore(store, checkpoint)

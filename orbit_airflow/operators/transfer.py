@@ -12,10 +12,12 @@ from orbit_airflow.engine.options import EngineConfig, OnSourceChange, UploadOpt
 from orbit_airflow.engine.resilience.policy import RetryPolicy as TransferRetryPolicy
 from orbit_airflow.hooks.attributes import read_extra_args
 from orbit_airflow.operators._arguments import check_callable, check_known, check_retry, check_target, object_attributes
-from orbit_airflow.operators._base import OrbitTransferOperator, Run
+from orbit_airflow.operators._base import OrbitTransferOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
+
+    from orbit_airflow.durable.running import Run
 
 _ATTRIBUTE_NAMES = (
     "storage_class", "server_side_encryption", "encrypt", "kms_key_id", "metadata", "tags", "content_type",
@@ -173,7 +175,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
                 on_source_change=self.on_source_change,
                 resume=self.durable,
                 try_number=run.try_number,
-                begun_after=_begun_after(context),
+                begun_after=run.begun_after,
             )
             hook = self._hook(
                 {
@@ -198,13 +200,6 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         uri = f"s3://{self.dest_bucket}/{self.dest_key}" if self.dest_bucket else self.dest_key
         result = self._run_transfer(context, uri, upload)
         return _summary(result, context["ti"].try_number)
-
-
-def _begun_after(context: Context) -> float | None:
-    """When this task's first try can have begun at the earliest: with its run."""
-    dag_run = context.get("dag_run")
-    started = getattr(dag_run, "start_date", None)
-    return started.timestamp() if started is not None else None
 
 
 def _summary(result: UploadResult, try_number: int) -> dict[str, Any]:
