@@ -11,8 +11,15 @@ from orbit_airflow.engine.model import UploadResult
 from orbit_airflow.engine.options import EngineConfig, OnSourceChange, UploadOptions
 from orbit_airflow.engine.resilience.policy import RetryPolicy as TransferRetryPolicy
 from orbit_airflow.hooks.attributes import read_extra_args
-from orbit_airflow.operators._arguments import check_callable, check_known, check_retry, check_target, object_attributes
+from orbit_airflow.operators._arguments import (
+    check_address,
+    check_callable,
+    check_known,
+    check_retry,
+    object_attributes,
+)
 from orbit_airflow.operators._base import OrbitTransferOperator
+from orbit_airflow.operators._results import upload_summary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
@@ -147,7 +154,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
     def _check_arguments(self) -> None:
         """What is certain when the DAG is parsed; TypeError and ValueError, as operators raise them."""
-        check_target(self.dest_key, self.dest_bucket)
+        check_address("dest", self.dest_key, self.dest_bucket)
         check_callable("on_progress", self.on_progress)
         try:
             check_retry(self.transfer_retry)
@@ -164,7 +171,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload, or continue. Raises the engine's errors as they are; OrbitRetryPolicy reads them."""
-        check_target(self.dest_key, self.dest_bucket or None)
+        check_address("dest", self.dest_key, self.dest_bucket or None)
         attributes = object_attributes(self._attribute_values())
         requests = read_extra_args(self.extra_args or {}).settings
 
@@ -199,24 +206,4 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
         uri = f"s3://{self.dest_bucket}/{self.dest_key}" if self.dest_bucket else self.dest_key
         result = self._run_transfer(context, uri, upload)
-        return _summary(result, context["ti"].try_number)
-
-
-def _summary(result: UploadResult, try_number: int) -> dict[str, Any]:
-    """The result as small JSON."""
-    checksum = result.checksum
-    return {
-        "uri": result.ref.uri,
-        "bucket": result.ref.bucket,
-        "key": result.ref.key,
-        "version_id": result.version_id,
-        "etag": result.etag,
-        "size": result.size,
-        "checksum": f"{checksum.algorithm}:{checksum.value}" if checksum else None,
-        "integrity": result.integrity.value,
-        "duration": round(result.duration, 3),
-        "resumed": result.resumed,
-        "bytes_sent": result.bytes_sent,
-        "bytes_saved": result.bytes_saved,
-        "try_number": try_number,
-    }
+        return upload_summary(result, context["ti"].try_number)

@@ -38,7 +38,8 @@ OPTIONS = {"parallel_operations": 2}
 def in_task(dag: Any, function: Callable[[], Any], **kwargs: Any) -> Any:
     """The operator that ``@task`` makes of a function."""
     with dag:
-        return task(task_id="up", retries=3, **kwargs)(function)().operator
+        made: Any = task(task_id="up", retries=3, **kwargs)(function)()
+    return made.operator
 
 
 def send(path: Path, key: str, **kwargs: Any) -> dict[str, Any]:
@@ -357,4 +358,4 @@ def test_outside_of_a_task_it_is_a_scripts_call(comms: FakeComms, s3: ModelServe
 
     assert send(path, "plain.tar", reporter=look)["sent"] == 1024
     assert set(handlers) == {before}
-    assert comms.state == comms.xcoms == {}
+    assert (comms.state, comms.xcoms) == ({}, {})
