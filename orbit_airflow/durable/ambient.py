@@ -7,6 +7,8 @@ chained before Airflow's own; in threads of the task, which cannot have signal h
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -155,19 +157,29 @@ _current: RunningTask | None = None
 
 
 def running_task() -> RunningTask | None:
-    """The try that runs in this process; None in a script, a unit test, or the process of a ``@task.virtualenv``."""
+    """The try that runs in this process; None in a script, a unit test, the process of a ``@task.virtualenv``, and one
+    that the task's code has forked.
+    """
     global _current  # noqa: PLW0603 - Airflow's own current context is the process's, too
     try:
         context: Any = get_current_context()
     except RuntimeError:
         return None
     ti = context.get("ti")
-    if getattr(ti, "task", None) is None:
+    if getattr(ti, "task", None) is None or _is_forked_by_the_task():
         return None
     with _lock:
         if _current is None or _current.ti is not ti:
             _current = RunningTask(context)
         return _current
+
+
+def _is_forked_by_the_task() -> bool:
+    """A child of multiprocessing has inherited the task's context, and its channel to the supervisor: requests of two
+    processes there would garble each other. (The task itself is forked, too, but not by multiprocessing.)
+    """
+    parent = multiprocessing.parent_process()
+    return parent is not None and parent.pid == os.getppid()
 
 
 def transferring(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -345,6 +346,25 @@ def test_options_of_the_callers_own_try_are_kept(
     op = in_task(dag, lambda: send(path, "mine.tar", options=UploadOptions(try_number=7)))
     assert run_try(op).state == "success"
     assert [token["try_number"] for token in comms.state.values()] == [7]
+
+
+def test_a_process_that_the_task_has_forked_leaves_its_supervisor_alone(
+    dag: Any, comms: FakeComms, s3: ModelServer, run_try: RunTry
+) -> None:
+    """It has the task's context by inheritance, and the same channel: it must not write into it."""
+    fork = multiprocessing.get_context("fork")
+
+    def work() -> list[bool]:
+        with fork.Pool(1) as pool:
+            return [running_task() is not None, pool.apply(_knows_a_task)]
+
+    ended = run_try(in_task(dag, work))
+    assert ended.state == "success", ended.error
+    assert comms.xcoms[("up", -1, "return_value")] == [True, False]
+
+
+def _knows_a_task() -> bool:
+    return running_task() is not None
 
 
 def test_outside_of_a_task_it_is_a_scripts_call(comms: FakeComms, s3: ModelServer, make_file: MakeFile) -> None:
