@@ -93,6 +93,16 @@ class OrbitS3Hook(S3Hook):
         """
         return self._address(dest_key, dest_bucket, "dest")
 
+    def source_address(
+        self, source_key: str, source_bucket: str | None = None, version_id: str | None = None
+    ) -> ObjectRef:
+        """The object, or the version of it, that a download's arguments mean; read as ``address`` reads its own.
+
+        Raises ConfigError also when address and ``version_id`` name two versions.
+        """
+        ref = self._address(source_key, source_bucket, "source")
+        return self.engine.address(ref, version_id)
+
     def _address(self, key: str, bucket: str | None, side: str) -> ObjectRef:
         full = key[:5].lower() == "s3://"
         if full and bucket:
@@ -171,7 +181,7 @@ class OrbitS3Hook(S3Hook):
             chosen = replace(chosen, resume=False)
 
         def download(run: Run) -> DownloadResult:
-            ref = self.engine.address(self._address(source_key, source_bucket, "source"), version_id)
+            ref = self.source_address(source_key, source_bucket, version_id)
             now = replace(chosen, try_number=run.try_number) if chosen.try_number == 1 else chosen
             with _telling(run.reporter, reporter, on_progress) as told:
                 result = self.engine.download(ref, local_path, now, tokens=run.tokens, reporter=told, cancel=run.cancel)
