@@ -20,10 +20,19 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.hooks.s3"]}],
-        "operators": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.operators.transfer"]}],
+        "operators": [
+            {
+                "integration-name": "Orbit S3",
+                "python-modules": ["orbit_airflow.operators.transfer", "orbit_airflow.operators.download"],
+            }
+        ],
         "extra-links": [
             "orbit_airflow.operators.links.TransferLink",
             "orbit_airflow.operators.links.S3ObjectLink",
+        ],
+        "task-decorators": [
+            {"name": "orbit_upload", "class-name": "orbit_airflow.operators.taskflow.orbit_upload_task"},
+            {"name": "orbit_download", "class-name": "orbit_airflow.operators.taskflow.orbit_download_task"},
         ],
         # No connection type of our own: the connections are the amazon provider's ``aws``.
         "connection-types": [],

@@ -266,4 +266,4 @@ class Checkpoint:
             self._writes.clear()
             self._changed.notify_all()
         self._cancel.cancel(reason, orphaned=True)
-        self._log.warning(f"{reason}; this try stops by itself and leaves the upload to the next one")
+        self._log.warning(f"{reason}; this try stops by itself and leaves the transfer to the next one")

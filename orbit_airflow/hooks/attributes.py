@@ -34,6 +34,11 @@ ENGINE_ARGS = frozenset(
 )  # fmt: skip
 # These belong to the requests, not to the object; they become settings of the engine.
 REQUEST_ARGS = {"RequestPayer": "request_payer", "ExpectedBucketOwner": "expected_bucket_owner"}
+# boto3's S3Transfer.ALLOWED_DOWNLOAD_ARGS that are said elsewhere, and where.
+_SAID_ELSEWHERE = {
+    "ChecksumMode": "the engine always asks for the checksum, and compares it unless verify_checksums is False",
+    "VersionId": "a version is the argument version_id",
+}
 _NAMED = {
     "ACL": "acl",
     "ContentType": "content_type",
@@ -54,11 +59,7 @@ class ExtraArgs:
 def check_extra_args(extra_args: Mapping[str, Any]) -> None:
     """Refuse names that are not upload arguments, or not the caller's to give. Raises ConfigError."""
     for name in extra_args:
-        if name in CUSTOMER_KEY_ARGS:
-            raise ConfigError(
-                f"{name} is not accepted in extra_args: arguments are stored and shown in plain text, and a customer "
-                "key (SSE-C) belongs to the connection, as service_config.s3.orbit_sse_customer_secret"
-            )
+        _refuse_customer_key(name)
         if name in ENGINE_ARGS:
             raise ConfigError(f"{name} is not accepted in extra_args: the engine computes and checks it itself")
         if name not in ATTRIBUTE_ARGS:
@@ -80,6 +81,30 @@ def read_extra_args(extra_args: Mapping[str, Any]) -> ExtraArgs:
     )
     settings = {REQUEST_ARGS[name]: _text(name, extra_args[name]) for name in REQUEST_ARGS if extra_args.get(name)}
     return ExtraArgs(attributes, settings)
+
+
+def read_download_args(extra_args: Mapping[str, Any]) -> dict[str, str]:
+    """A download's ``extra_args`` (boto3's names for GetObject) as settings of the engine. Raises ConfigError for a
+    name that is not accepted, and why, and for a wrong type.
+    """
+    if not isinstance(extra_args, Mapping):
+        raise ConfigError(f"extra_args is a mapping of boto3's download arguments, got {type(extra_args).__name__}")
+    for name in extra_args:
+        _refuse_customer_key(name)
+        if name in _SAID_ELSEWHERE:
+            raise ConfigError(f"{name} is not accepted in extra_args: {_SAID_ELSEWHERE[name]}")
+        if name not in REQUEST_ARGS:
+            hint = did_you_mean(str(name), REQUEST_ARGS)
+            raise ConfigError(f"unknown download argument {name!r} in extra_args{hint}")
+    return {REQUEST_ARGS[name]: _text(name, value) for name, value in extra_args.items() if value}
+
+
+def _refuse_customer_key(name: str) -> None:
+    if name in CUSTOMER_KEY_ARGS:
+        raise ConfigError(
+            f"{name} is not accepted in extra_args: arguments are stored and shown in plain text, and a customer "
+            "key (SSE-C) belongs to the connection, as service_config.s3.orbit_sse_customer_secret"
+        )
 
 
 def pairs(name: str, value: object) -> tuple[tuple[str, str], ...]:

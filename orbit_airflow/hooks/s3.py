@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,14 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from boto3.session import Session
 
+from orbit_airflow.durable.ambient import transferring
+from orbit_airflow.durable.results import download_summary, upload_summary
+from orbit_airflow.durable.running import Run
 from orbit_airflow.engine.compose import open_engine
-from orbit_airflow.engine.events import Reporter, no_reporter
+from orbit_airflow.engine.events import Reporter, TransferDirection, no_reporter
 from orbit_airflow.engine.facade import TransferEngine
-from orbit_airflow.engine.model import ObjectAttributes, ObjectRef, UploadResult
-from orbit_airflow.engine.options import EngineConfig, UploadOptions, check_endpoint
+from orbit_airflow.engine.model import DownloadResult, ObjectAttributes, ObjectRef, UploadResult
+from orbit_airflow.engine.options import DownloadOptions, EngineConfig, UploadOptions, check_endpoint
 from orbit_airflow.engine.progress import reporting_to
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.stores.client import client_config
@@ -99,15 +103,28 @@ class OrbitS3Hook(S3Hook):
         The key is taken to the letter: neither ``//`` nor ``?`` means anything in it. Raises TypeError when both a
         bucket and a full address are given, or neither; ConfigError for what S3 cannot hold.
         """
-        full = dest_key[:5].lower() == "s3://"
-        if full and dest_bucket:
-            raise TypeError("dest_bucket is given, so dest_key must be a key and not a full s3:// address")
+        return self._address(dest_key, dest_bucket, "dest")
+
+    def source_address(
+        self, source_key: str, source_bucket: str | None = None, version_id: str | None = None
+    ) -> ObjectRef:
+        """The object, or the version of it, that a download's arguments mean; read as ``address`` reads its own.
+
+        Raises ConfigError also when address and ``version_id`` name two versions.
+        """
+        ref = self._address(source_key, source_bucket, "source")
+        return self.engine.address(ref, version_id)
+
+    def _address(self, key: str, bucket: str | None, side: str) -> ObjectRef:
+        full = key[:5].lower() == "s3://"
+        if full and bucket:
+            raise TypeError(f"{side}_bucket is given, so {side}_key must be a key and not a full s3:// address")
         if full:
-            return ObjectRef.parse(dest_key)
-        bucket = dest_bucket or self.service_config.get("bucket_name")
-        if not bucket:
-            raise TypeError("without dest_bucket, dest_key must be a full s3://bucket/key address")
-        return ObjectRef(bucket, dest_key)
+            return ObjectRef.parse(key)
+        chosen = bucket or self.service_config.get("bucket_name")
+        if not chosen:
+            raise TypeError(f"without {side}_bucket, {side}_key must be a full s3://bucket/key address")
+        return ObjectRef(chosen, key)
 
     def upload(
         self,
@@ -116,24 +133,86 @@ class OrbitS3Hook(S3Hook):
         dest_bucket: str | None = None,
         *,
         options: UploadOptions | None = None,
+        durable: bool = True,
         tokens: TokenStore | None = None,
         reporter: Reporter = no_reporter,
         on_progress: Reporter | None = None,
         cancel: Cancellation | None = None,
     ) -> UploadResult:
-        """Upload a file, continuing what ``tokens`` remembers; see TransferEngine.upload for the promise.
+        """Upload a file; see TransferEngine.upload for the promise.
 
-        ``on_progress`` is told every event beside ``reporter``; neither can slow or break the upload or the other.
-        Without ``tokens`` an interrupted upload starts anew when it is called again. Raises OrbitError, and TypeError
-        as ``address`` does.
+        In a running task (a ``@task``, or one of its threads) it is as durable as OrbitS3UploadOperator: the state is
+        kept in the task state store, so that the next try continues; the XCom ``orbit_progress`` and the log show how
+        far it is; a stop order or a timeout ends it by Paused (or the timeout's own error) within seconds, its parts
+        kept. ``durable=False`` keeps no state. A caller who gives ``tokens`` or ``cancel`` manages all of that itself,
+        as scripts do: without ``tokens`` an interrupted upload then starts anew when it is called again.
+
+        ``reporter`` and ``on_progress`` are told every event; neither can slow or break the upload or the other.
+        Raises OrbitError, and TypeError as ``address`` does.
         """
-        ref = self.address(dest_key, dest_bucket)
         chosen = options or UploadOptions()
-        chosen = replace(chosen, attributes=with_defaults(chosen.attributes, self.upload_attributes))
-        with reporting_to(reporter, on_progress) as told:
-            result = self.engine.upload(path, ref, chosen, tokens=tokens, reporter=told, cancel=cancel)
-        self._report_lineage(path, ref)
-        return result
+        if not durable:
+            chosen = replace(chosen, resume=False)
+
+        def upload(run: Run) -> UploadResult:
+            ref = self.address(dest_key, dest_bucket)
+            now = chosen
+            if (now.try_number, now.begun_after) == (1, None):
+                now = replace(now, try_number=run.try_number, begun_after=run.begun_after)
+            now = replace(now, attributes=with_defaults(now.attributes, self.upload_attributes))
+            with _telling(run.reporter, reporter, on_progress) as told:
+                result = self.engine.upload(path, ref, now, tokens=run.tokens, reporter=told, cancel=run.cancel)
+            self._report_lineage(("file", _file(path)), ("s3", _object(ref)))
+            return result
+
+        address = f"s3://{dest_bucket}/{dest_key}" if dest_bucket else dest_key
+        return transferring(
+            upload, address=address, durable=durable, tokens=tokens, cancel=cancel, summary=upload_summary
+        )
+
+    def download(
+        self,
+        source_key: str,
+        local_path: str | os.PathLike[str],
+        source_bucket: str | None = None,
+        *,
+        version_id: str | None = None,
+        options: DownloadOptions | None = None,
+        durable: bool = True,
+        tokens: TokenStore | None = None,
+        reporter: Reporter = no_reporter,
+        on_progress: Reporter | None = None,
+        cancel: Cancellation | None = None,
+    ) -> DownloadResult:
+        """Download an object, or one version of it, into a file; see TransferEngine.download for the promise.
+
+        ``source_key`` and ``source_bucket`` are read as ``address`` reads them. In a running task it is as durable as
+        OrbitS3DownloadOperator; ``durable``, ``tokens``, ``reporter``, ``on_progress`` and ``cancel`` are as in
+        ``upload``. Raises OrbitError, and TypeError as ``address`` does.
+        """
+        chosen = options or DownloadOptions()
+        if not durable:
+            chosen = replace(chosen, resume=False)
+
+        def download(run: Run) -> DownloadResult:
+            ref = self.source_address(source_key, source_bucket, version_id)
+            now = replace(chosen, try_number=run.try_number) if chosen.try_number == 1 else chosen
+            with _telling(run.reporter, reporter, on_progress) as told:
+                result = self.engine.download(ref, local_path, now, tokens=run.tokens, reporter=told, cancel=run.cancel)
+            self._report_lineage(("s3", _object(ref)), ("file", _file(local_path)))
+            return result
+
+        address = f"s3://{source_bucket}/{source_key}" if source_bucket else source_key
+        return transferring(
+            download,
+            address=address,
+            durable=durable,
+            tokens=tokens,
+            cancel=cancel,
+            summary=download_summary,
+            direction=TransferDirection.DOWNLOAD,
+            target=os.fspath(local_path),
+        )
 
     @cached_property
     def _upload_args(self) -> ExtraArgs:
@@ -184,10 +263,26 @@ class OrbitS3Hook(S3Hook):
             return client
         return follow_buckets(client, self.engine_config.expected_bucket_owner)
 
-    def _report_lineage(self, path: str | os.PathLike[str], ref: ObjectRef) -> None:
+    def _report_lineage(self, source: tuple[str, dict[str, str]], target: tuple[str, dict[str, str]]) -> None:
         try:
             collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
-            collector.add_input_asset(context=self, scheme="file", asset_kwargs={"path": os.path.abspath(path)})
-            collector.add_output_asset(context=self, scheme="s3", asset_kwargs={"bucket": ref.bucket, "key": ref.key})
+            collector.add_input_asset(context=self, scheme=source[0], asset_kwargs=source[1])
+            collector.add_output_asset(context=self, scheme=target[0], asset_kwargs=target[1])
         except Exception:
-            self.log.warning("the lineage of this upload could not be recorded", exc_info=True)
+            self.log.warning("the lineage of this transfer could not be recorded", exc_info=True)
+
+
+def _file(path: str | os.PathLike[str]) -> dict[str, str]:
+    return {"path": os.path.abspath(path)}
+
+
+def _object(ref: ObjectRef) -> dict[str, str]:
+    return {"bucket": ref.bucket, "key": ref.key}
+
+
+@contextmanager
+def _telling(task: Reporter, reporter: Reporter, on_progress: Reporter | None) -> Iterator[Reporter]:
+    """One reporter for the task's own and both of the caller's."""
+    given = None if reporter is no_reporter else reporter
+    with reporting_to(task, given) as first, reporting_to(first, on_progress) as told:
+        yield told

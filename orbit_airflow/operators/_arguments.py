@@ -1,4 +1,4 @@
-"""What may be said to an upload operator: checked once for what is certain when the DAG is parsed, and once for the
+"""What may be said to a transfer operator: checked once for what is certain when the DAG is parsed, and once for the
 rendered values. A value with ``{{`` in it, or one that another task will give, is left for the second time.
 """
 
@@ -36,11 +36,11 @@ def is_known(value: object) -> bool:
     return value is None or isinstance(value, bool) or (isinstance(value, str) and "{{" not in value)
 
 
-def check_target(dest_key: object, dest_bucket: object) -> None:
-    """TypeError when a bucket and a full address are both given."""
-    full = isinstance(dest_key, str) and dest_key[:5].lower() == "s3://"
-    if full and dest_bucket is not None:
-        raise TypeError("dest_bucket is given, so dest_key must be a key and not a full s3:// address")
+def check_address(side: str, key: object, bucket: object) -> None:
+    """TypeError when a bucket and a full address are both given; ``side`` is how the parameters' names begin."""
+    full = isinstance(key, str) and key[:5].lower() == "s3://"
+    if full and bucket is not None:
+        raise TypeError(f"{side}_bucket is given, so {side}_key must be a key and not a full s3:// address")
 
 
 def check_retry(transfer_retry: object) -> None:

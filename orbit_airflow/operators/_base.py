@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import BaseOperator
 
 from orbit_airflow.engine.errors import ConfigError, Paused
-from orbit_airflow.engine.events import Reporter, TransferDirection
+from orbit_airflow.engine.events import TransferDirection
 from orbit_airflow.engine.model import ObjectRef
-from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.token import NoTokens, TokenStore
 from orbit_airflow.hooks.console import console_url
 from orbit_airflow.hooks.secrets import refuse_secrets
 from orbit_airflow.operators._lineage import Ends, ends_of, lineage_of
@@ -25,31 +22,12 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import BaseOperatorLink, Context, RetryPolicy
 
-    from orbit_airflow.durable.checkpoint import Checkpoint
-    from orbit_airflow.durable.watch import Watch
+    from orbit_airflow.durable.running import Run
     from orbit_airflow.hooks.s3 import OrbitS3Hook
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-def no_publisher(key: str, value: Any) -> None:
-    """For tasks that want no XComs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one try's transfer is given. ``publish`` writes an XCom without waiting; what is put into ``details`` before
-    the transfer starts is told in the log.
-    """
-
-    tokens: TokenStore
-    reporter: Reporter
-    cancel: Cancellation
-    try_number: int
-    publish: Callable[[str, Any], None] = no_publisher
-    details: dict[str, object] = field(default_factory=dict)
 
 
 class OrbitTransferOperator(BaseOperator):
@@ -109,51 +87,31 @@ class OrbitTransferOperator(BaseOperator):
         )
 
     def _run_transfer(self, context: Context, uri: str, transfer: Callable[[Run], T]) -> T:
-        """``transfer`` on a thread of its own, with its state kept and its progress shown, until it ends or must stop.
-
-        Everything that ``transfer`` does is off the main thread, the look-up of the connection, too: an alarm in the
-        middle of a request to the supervisor would leave its answer in the channel.
-        """
-        from orbit_airflow.durable.attended import attended
-        from orbit_airflow.durable.checkpoint import Checkpoint
+        """``transfer`` with its state kept and its progress shown, until it ends or must stop; see ``run_in_task``."""
+        from orbit_airflow.durable.running import TaskSide, run_in_task
 
         if self._stop_wanted:
             self._stop_wanted = False
             raise Paused("stopped by Airflow before the transfer began")
-        cancel = Cancellation()
-        checkpoint = Checkpoint(cancel, self.log)
-        run, watch = self._run_for(context, uri, checkpoint, cancel)
-        checkpoint.start()
+        push = context["ti"].xcom_push if self.do_xcom_push else None
+        side = TaskSide(
+            context=context,
+            log=self.log,
+            push=push,
+            publish=push,
+            stop_wanted=lambda: self._stop_wanted,
+            direction=self.direction,
+            target=self._target(),
+        )
 
-        def watched() -> T:
+        def shown(run: Run) -> T:
             self._show_page(context, run)
             return transfer(run)
 
         try:
-            return attended(lambda: watch.over(watched), cancel, stop_wanted=lambda: self._stop_wanted)
+            return run_in_task(side, shown, address=uri, durable=self.durable)
         finally:
             self._stop_wanted = False
-            if not checkpoint.close() and not cancel.cancelled:
-                self.log.warning("the last progress could not be written in time")
-
-    def _run_for(self, context: Context, uri: str, checkpoint: Checkpoint, cancel: Cancellation) -> tuple[Run, Watch]:
-        from orbit_airflow.durable.progress import XComProgress
-        from orbit_airflow.durable.watch import watch_for
-
-        ti = context["ti"]
-        progress, publish = None, no_publisher
-        if self.do_xcom_push:
-            progress = XComProgress(checkpoint, ti.xcom_push, try_number=ti.try_number)
-
-            def publish(key: str, value: Any) -> None:
-                checkpoint.show(key, lambda: ti.xcom_push(key, value), at_once=True)
-
-        details: dict[str, object] = {}
-        watch = watch_for(
-            context, self.log, progress, cancel,
-            uri=uri, direction=self.direction, target=self._target(), details=details,
-        )  # fmt: skip
-        return Run(self._tokens(context, checkpoint), watch, cancel, ti.try_number, publish, details), watch
 
     def _target(self) -> str | None:
         """The local file that the transfer makes; None for transfers that make objects."""
@@ -212,14 +170,3 @@ class OrbitTransferOperator(BaseOperator):
         """What should have been read and written; nothing of it was made visible."""
         del task_instance
         return self.get_openlineage_facets_on_start()
-
-    def _tokens(self, context: Context, checkpoint: Checkpoint) -> TokenStore:
-        from orbit_airflow.durable.tokens import TaskStateTokenStore
-
-        if not self.durable:
-            return NoTokens()
-        store = context.get("task_state_store")
-        if store is None:
-            self.log.warning("there is no task state store here: if this try is interrupted, the next one starts anew")
-            return NoTokens()
-        return TaskStateTokenStore(store, checkpoint)

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from orbit_airflow.durable.results import upload_summary
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.events import Reporter
 from orbit_airflow.engine.model import ObjectRef, UploadResult
 from orbit_airflow.engine.options import EngineConfig, OnSourceChange, UploadOptions
 from orbit_airflow.engine.resilience.policy import RetryPolicy as TransferRetryPolicy
 from orbit_airflow.hooks.attributes import read_extra_args
-from orbit_airflow.operators._arguments import check_callable, check_known, check_retry, check_target, object_attributes
-from orbit_airflow.operators._base import OrbitTransferOperator, Run
+from orbit_airflow.operators._arguments import (
+    check_address,
+    check_callable,
+    check_known,
+    check_retry,
+    object_attributes,
+)
+from orbit_airflow.operators._base import OrbitTransferOperator
 from orbit_airflow.operators._lineage import Ends
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryPolicy
+
+    from orbit_airflow.durable.running import Run
 
 _ATTRIBUTE_NAMES = (
     "storage_class", "server_side_encryption", "encrypt", "kms_key_id", "metadata", "tags", "content_type",
@@ -146,7 +155,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
     def _check_arguments(self) -> None:
         """What is certain when the DAG is parsed; TypeError and ValueError, as operators raise them."""
-        check_target(self.dest_key, self.dest_bucket)
+        check_address("dest", self.dest_key, self.dest_bucket)
         check_callable("on_progress", self.on_progress)
         try:
             check_retry(self.transfer_retry)
@@ -163,7 +172,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload, or continue. Raises the engine's errors as they are; OrbitRetryPolicy reads them."""
-        check_target(self.dest_key, self.dest_bucket or None)
+        check_address("dest", self.dest_key, self.dest_bucket or None)
         attributes = object_attributes(self._attribute_values())
         requests = read_extra_args(self.extra_args or {}).settings
 
@@ -175,7 +184,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
                 on_source_change=self.on_source_change,
                 resume=self.durable,
                 try_number=run.try_number,
-                begun_after=_begun_after(context),
+                begun_after=run.begun_after,
             )
             hook = self._hook(
                 {
@@ -200,7 +209,7 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
 
         uri = f"s3://{self.dest_bucket}/{self.dest_key}" if self.dest_bucket else self.dest_key
         result = self._run_transfer(context, uri, upload)
-        return self._finished(context, _summary(result, context["ti"].try_number))
+        return self._finished(context, upload_summary(result, context["ti"].try_number))
 
     def _ends(self) -> Ends:
         """The bucket may be the connection's own; then the object is known when it is there."""
@@ -209,30 +218,3 @@ class OrbitS3UploadOperator(OrbitTransferOperator):
         except ConfigError:
             return Ends(path=self.filename)
         return Ends(path=self.filename, ref=ref)
-
-
-def _begun_after(context: Context) -> float | None:
-    """When this task's first try can have begun at the earliest: with its run."""
-    dag_run = context.get("dag_run")
-    started = getattr(dag_run, "start_date", None)
-    return started.timestamp() if started is not None else None
-
-
-def _summary(result: UploadResult, try_number: int) -> dict[str, Any]:
-    """The result as small JSON."""
-    checksum = result.checksum
-    return {
-        "uri": result.ref.uri,
-        "bucket": result.ref.bucket,
-        "key": result.ref.key,
-        "version_id": result.version_id,
-        "etag": result.etag,
-        "size": result.size,
-        "checksum": f"{checksum.algorithm}:{checksum.value}" if checksum else None,
-        "integrity": result.integrity.value,
-        "duration": round(result.duration, 3),
-        "resumed": result.resumed,
-        "bytes_sent": result.bytes_sent,
-        "bytes_saved": result.bytes_saved,
-        "try_number": try_number,
-    }

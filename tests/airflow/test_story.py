@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from orbit_airflow.durable.progress import TransferReporter
+from orbit_airflow.durable.running import Run
 from orbit_airflow.engine.errors import OrbitError, Unavailable
 from orbit_airflow.engine.events import (
     Notice,
@@ -28,7 +29,7 @@ from orbit_airflow.engine.events import (
 from orbit_airflow.engine.model import MIB, Checksum, Integrity
 from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.runner import Cancellation, run_all
-from orbit_airflow.operators._base import OrbitTransferOperator, Run
+from orbit_airflow.operators._base import OrbitTransferOperator
 from orbit_airflow.operators.transfer import OrbitS3UploadOperator
 from tests.airflow.conftest import BUCKET, Try, connection_extra
 from tests.airflow.fakes import FakeClock, FakeComms, RecordingLog
@@ -217,6 +218,7 @@ class ScriptedDownload(OrbitTransferOperator):
     def execute(self, context: Any) -> None:
         def download(run: Run) -> None:
             with OperationReporter(run.reporter) as told:
+                assert run.cancel is not None
                 self.script(told, run.cancel)
 
         self._run_transfer(context, "s3://backups/night.tar", download)

@@ -11,8 +11,8 @@ from tests.e2e.judge import MIB, Judge, Place
 from tests.e2e.running import RunningUpload, make_file
 from tests.model_server import ModelProcess
 
-DAG_FILE = Path(__file__).parent / "dags" / "e2e_upload.py"
-DAG_ID, TASK_ID, BUCKET = "e2e_upload", "upload", "e2e"
+DAG_FILES = [Path(__file__).parent / "dags" / name for name in ("e2e_upload.py", "e2e_taskflow.py")]
+DAG_ID, TASKFLOW_ID, TASK_ID, BUCKET = "e2e_upload", "e2e_taskflow", "upload", "e2e"
 # The engine's default, and parts so large that the system's socket buffers cannot hold the rest of one.
 SMALL_PARTS = (5 * MIB, 4)
 LARGE_PARTS = (20 * MIB, 2)
@@ -35,8 +35,8 @@ def airflow(server: ModelProcess) -> Iterator[LocalAirflow]:
         f"AIRFLOW_CONN_{_connection_id(parts).upper()}": _connection(server, parts)
         for parts in (SMALL_PARTS, LARGE_PARTS)
     }
-    with LocalAirflow([DAG_FILE], env) as made:
-        made.wait_until_ready([DAG_ID])
+    with LocalAirflow(DAG_FILES, env) as made:
+        made.wait_until_ready([DAG_ID, TASKFLOW_ID])
         yield made
 
 
@@ -44,15 +44,17 @@ def airflow(server: ModelProcess) -> Iterator[LocalAirflow]:
 def start_upload(airflow: LocalAirflow, server: ModelProcess, tmp_path: Path) -> Iterator[StartUpload]:
     """Starts the upload of a new random file at a limited rate; the limit is taken away behind the test."""
 
-    def start(key: str, *, size: int, rate: int, parts: tuple[int, int] = SMALL_PARTS) -> RunningUpload:
+    def start(
+        key: str, *, size: int, rate: int, parts: tuple[int, int] = SMALL_PARTS, dag_id: str = DAG_ID
+    ) -> RunningUpload:
         seed = random.SystemRandom().randrange(2**32)
         path = make_file(tmp_path / "source.bin", size, seed)
         print(f"\n{key}: {size:,} bytes, seed {seed}, {rate:,} bytes/s")
         server.set_rate_limit(rate)
         conf = {"filename": str(path), "bucket": BUCKET, "key": key, "aws_conn_id": _connection_id(parts)}
-        run_id = airflow.rest.trigger(DAG_ID, conf)
+        run_id = airflow.rest.trigger(dag_id, conf)
         judge = Judge(server, Place(BUCKET, key, size, *parts))
-        return RunningUpload(airflow, airflow.task(DAG_ID, run_id, TASK_ID), judge, path)
+        return RunningUpload(airflow, airflow.task(dag_id, run_id, TASK_ID), judge, path)
 
     yield start
     server.set_rate_limit(None)
