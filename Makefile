@@ -4,9 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 200
 SEED ?= 20260917
+PORT ?= 8080
+S3_PORT ?= 9000
+SIZE ?= 256
+RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills live bench clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills live bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +29,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: venv  ## a real Airflow, a real SIGKILL, a continued upload
 	@$(BIN)/python -m tests.demo
+
+up: venv  ## a whole Airflow with the example DAGs and an S3 endpoint (PORT=8080 S3_PORT=9000 SIZE=256 RATE=16)
+	@$(BIN)/python -m tests.local up --port $(PORT) --s3-port $(S3_PORT) --size $(SIZE) --rate $(RATE)
+
+kill-task: venv  ## SIGKILL to the task that runs now in the Airflow of `make up`
+	@$(BIN)/python -m tests.local kill-task
+
+down: venv  ## stop what `make up` started, and remove its files
+	@$(BIN)/python -m tests.local down
 
 test: test-engine test-rest  ## all tests; real S3 servers are used when they run (make servers)
 
