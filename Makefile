@@ -10,7 +10,7 @@ SIZE ?= 256
 RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills live bench clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills live bench dist wheel-test clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,7 @@ help:  ## this list
 venv: $(VENV)/.installed  ## .venv with everything in it, at the versions of constraints.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@test ! -L $(VENV) || { echo "$(VENV) is a link: bring the environment that it leads to up to date by hand"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; for another interpreter say: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "making $(VENV) (once; half a minute to some minutes, as fast as the packages come)"
@@ -76,6 +77,12 @@ bench: venv  ## uploads, small objects and memory beside boto3, s5cmd, rclone an
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.small_objects
 	$(BIN)/python -m benchmarks.memory
+
+dist: venv  ## sdist and wheel in dist/
+	$(BIN)/uv build --quiet --build-constraints constraints.txt --out-dir dist
+
+wheel-test: venv  ## the wheel in an empty environment, without this source tree: contents, types, the example DAG
+	@$(BIN)/python -m tests.packaging
 
 clean:  ## remove what make made, but for running servers' data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
