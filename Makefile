@@ -10,7 +10,7 @@ SIZE ?= 256
 RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills live bench dist wheel-test clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills live bench dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,12 @@ bench: venv  ## uploads, small objects and memory beside boto3, s5cmd, rclone an
 
 dist: venv  ## sdist and wheel in dist/
 	$(BIN)/uv build --quiet --build-constraints constraints.txt --out-dir dist
+
+compose-test: venv  ## docker-compose.yaml's services as processes (root; apt-get install postgresql redis-server)
+	@$(BIN)/python -m tests.compose
+
+reference: venv  ## docs/reference.md from the docstrings
+	@$(BIN)/python -m tests.docs.reference
 
 wheel-test: venv  ## the wheel in an empty environment, without this source tree: contents, types, the example DAG
 	@$(BIN)/python -m tests.packaging
