@@ -50,7 +50,7 @@ class WheelTest:
         self._check_types()
 
     def _build(self) -> None:
-        constraints = ["--build-constraints", REPOSITORY / "constraints.txt"]
+        constraints: list[str | Path] = ["--build-constraints", REPOSITORY / "constraints.txt"]
         # First the sdist, and the wheel from it: an sdist that lacks a file cannot make the wheel.
         self._run("sdist and wheel", [*_uv("build"), *constraints, "--out-dir", self._dist, REPOSITORY])
 
@@ -71,7 +71,14 @@ class WheelTest:
 
     def _install(self) -> None:
         self._run("an empty environment", [*_uv("venv"), "--python", sys.executable, self._python.parents[1]])
-        install = [*_uv("pip"), "install", "--python", self._python, "-c", REPOSITORY / "constraints.txt"]
+        install: list[str | Path] = [
+            *_uv("pip"),
+            "install",
+            "--python",
+            self._python,
+            "-c",
+            REPOSITORY / "constraints.txt",
+        ]
         self._run("the wheel and what it needs", [*install, self._only("*.whl")])
 
     def _run_example(self) -> None:
@@ -100,7 +107,7 @@ class WheelTest:
                 raise Failed("the example DAG ran, but the object is not the file")
 
     def _check_types(self) -> None:
-        mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", self._python]
+        mypy: list[str | Path] = [sys.executable, "-m", "mypy", "--strict", "--python-executable", self._python]
         mypy += ["--cache-dir", self._place / "mypy", "--no-error-summary"]
         self._run("mypy --strict of a client", [*mypy, self._copy(HERE / "client.py")])
         # Not a module of ours: `make check` would find its mistakes, too.

@@ -16,6 +16,6 @@ if not files("orbit_airflow").joinpath("py.typed").is_file():
     sys.exit("py.typed is not in the wheel")
 if metadata.version("orbit-airflow") != orbit_airflow.__version__:
     sys.exit("the wheel's version is not the package's")
-provider = ProvidersManager().providers.get("orbit-airflow")
+provider = ProvidersManager().providers.get("orbit-airflow")  # type: ignore[no-untyped-call]
 if provider is None or provider.version != orbit_airflow.__version__:
     sys.exit(f"Airflow does not know the provider: {provider}")
