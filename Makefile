@@ -5,9 +5,13 @@ BIN := $(VENV)/bin
 N ?= 200
 DIRECTION ?= up
 SEED ?= 20260917
+PORT ?= 8080
+S3_PORT ?= 9000
+SIZE ?= 256
+RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills kills-disks live bench clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks live bench dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,6 +19,7 @@ help:  ## this list
 venv: $(VENV)/.installed  ## .venv with everything in it, at the versions of constraints.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@test ! -L $(VENV) || { echo "$(VENV) is a link: bring the environment that it leads to up to date by hand"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; for another interpreter say: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "making $(VENV) (once; half a minute to some minutes, as fast as the packages come)"
@@ -26,6 +31,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: venv  ## a real Airflow, a real SIGKILL, a continued upload
 	@$(BIN)/python -m tests.demo
+
+up: venv  ## a whole Airflow with the example DAGs and an S3 endpoint (PORT=8080 S3_PORT=9000 SIZE=256 RATE=16)
+	@$(BIN)/python -m tests.local up --port $(PORT) --s3-port $(S3_PORT) --size $(SIZE) --rate $(RATE)
+
+kill-task: venv  ## SIGKILL to the task that runs now in the Airflow of `make up`
+	@$(BIN)/python -m tests.local kill-task
+
+down: venv  ## stop what `make up` started, and remove its files
+	@$(BIN)/python -m tests.local down
 
 test: test-engine test-rest  ## all tests; real S3 servers are used when they run (make servers)
 
@@ -67,6 +81,18 @@ bench: venv  ## uploads, small objects and memory beside boto3, s5cmd, rclone an
 	$(BIN)/python -m benchmarks.upload
 	$(BIN)/python -m benchmarks.small_objects
 	$(BIN)/python -m benchmarks.memory
+
+dist: venv  ## sdist and wheel in dist/
+	$(BIN)/uv build --quiet --build-constraints constraints.txt --out-dir dist
+
+compose-test: venv  ## docker-compose.yaml's services as processes (root; apt-get install postgresql redis-server)
+	@$(BIN)/python -m tests.compose
+
+reference: venv  ## docs/reference.md from the docstrings
+	@$(BIN)/python -m tests.docs.reference
+
+wheel-test: venv  ## the wheel in an empty environment, without this source tree: contents, types, the example DAG
+	@$(BIN)/python -m tests.packaging
 
 clean:  ## remove what make made, but for running servers' data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

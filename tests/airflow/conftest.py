@@ -47,6 +47,7 @@ def server() -> Iterator[ModelServer]:
 def s3(server: ModelServer) -> ModelServer:
     """The server without a past."""
     server.reset()
+    server.empty()
     server.set_rate_limit(None)
     return server
 

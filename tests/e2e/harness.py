@@ -12,23 +12,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.e2e import processes
 from tests.e2e.processes import ProcessInfo, Session
+from tests.e2e.readiness import Readiness, tails
 from tests.e2e.rest import RestClient, TaskClient
-from tests.e2e.waiting import wait_for
 from tests.servers.ports import free_block
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERNAME = "admin"
-# Generous: the first start on a busy two-core machine, with cold byte code.
-START_SECONDS = 150.0
 _MIGRATE_SECONDS = 120.0
-_TAIL_BYTES = 3000
 
 
 class LocalAirflow:
@@ -45,7 +41,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self._port}"
         self.rest = RestClient(self.url, USERNAME, self.password)
         self._dag_files = dag_files
-        self._env = {**_clean_environment(), **_settings(self.home, self.url, log_port), **env}
+        self._env = {**clean_environment(), **airflow_environment(self.home, self.url, log_port), **env}
         self._sessions: list[Session] = []
 
     def __enter__(self) -> Self:
@@ -82,7 +78,7 @@ class LocalAirflow:
         self._migrate()
 
     def _migrate(self) -> None:
-        command = _airflow("db", "migrate")
+        command = airflow_command("db", "migrate")
         with (self.home / "out" / "migrate.log").open("wb") as log:
             answer = subprocess.run(
                 command, env=self._env, cwd=self.home, stdout=log, stderr=log, timeout=_MIGRATE_SECONDS, check=False
@@ -93,33 +89,14 @@ class LocalAirflow:
     def _start(self, *arguments: str) -> None:
         name = arguments[0]
         log = self.home / "out" / f"{name}.log"
-        self._sessions.append(Session(name, _airflow(*arguments), log=log, env=self._env, cwd=self.home))
+        self._sessions.append(Session(name, airflow_command(*arguments), log=log, env=self._env, cwd=self.home))
 
     def wait_until_ready(self, dag_ids: Sequence[str]) -> None:
         """Wait until the API answers, the scheduler is healthy and the DAGs can be triggered.
 
         Raises NotInTime with the ends of the logs, RuntimeError when a process ended, or when a DAG cannot be read.
         """
-        wait_for("the api-server", self._serves, patience=START_SECONDS, explain=self.tails)
-        for dag_id in dag_ids:
-            wait_for(f"DAG {dag_id}", partial(self._offers, dag_id), patience=START_SECONDS, explain=self.tails)
-        wait_for("the scheduler", self._schedules, patience=START_SECONDS, explain=self.tails)
-
-    def _serves(self) -> bool:
-        self._check()
-        return self.rest.is_ready()
-
-    def _offers(self, dag_id: str) -> bool:
-        self._check()
-        if self.rest.has_dag(dag_id):
-            return True
-        if errors := self.rest.import_errors():
-            raise RuntimeError("\n".join(errors))
-        return False
-
-    def _schedules(self) -> bool:
-        self._check()
-        return self.rest.scheduler_is_healthy()
+        Readiness(self.rest, self._check, self.tails).wait(dag_ids)
 
     def _check(self) -> None:
         if ended := [session.name for session in self._sessions if not session.leads()]:
@@ -127,8 +104,7 @@ class LocalAirflow:
 
     def tails(self) -> str:
         """The ends of all output, for messages about failures."""
-        files = sorted((self.home / "out").glob("*.log"))
-        return "\n".join(f"--- {file.name}\n{_tail(file)}" for file in files)
+        return tails(self.home / "out")
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> TaskClient:
         """A client for one task of a run."""
@@ -144,9 +120,7 @@ class LocalAirflow:
         if view.state != "running":
             return None
         (scheduler,) = (session for session in self._sessions if session.name == "scheduler")
-        members = scheduler.members()
-        ids = {info.pid for info in members}
-        found = {info.pid: info for info in members if info.group == info.pid != info.session and info.parent in ids}
+        found = {info.pid: info for info in processes.task_processes(scheduler.members())}
         if view.pid in found:
             return found[view.pid]
         return next(iter(found.values())) if len(found) == 1 else None
@@ -170,16 +144,19 @@ def s3_connection(endpoint_url: str, access_key: str, secret_key: str, orbit: Ma
     return json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key, "extra": extra})
 
 
-def _airflow(*arguments: str) -> list[str]:
+def airflow_command(*arguments: str) -> list[str]:
+    """A command of this environment's Airflow."""
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
+    """Our environment without what would speak to Airflow or to AWS."""
     dropped = ("AIRFLOW", "AWS_", "_AIRFLOW")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
-def _settings(home: Path, url: str, log_port: int) -> dict[str, str]:
+def airflow_environment(home: Path, url: str, log_port: int) -> dict[str, str]:
+    """The environment of an Airflow in ``home`` that is reached at ``url``: SQLite, LocalExecutor, new secrets."""
     options = {
         "core.dags_folder": f"{home}/dags",
         "core.executor": "LocalExecutor",
@@ -207,10 +184,10 @@ def _settings(home: Path, url: str, log_port: int) -> dict[str, str]:
         "workers.min_heartbeat_interval": "2",
         "workers.max_failed_heartbeats": "3",
     }
-    named = {f"AIRFLOW__{name.upper().replace('.', '__')}": value for name, value in options.items()}
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    return {**named, "AIRFLOW_HOME": str(home), "PYTHONPATH": path}
+    return {**option_variables(options), "AIRFLOW_HOME": str(home), "PYTHONPATH": path}
 
 
-def _tail(file: Path) -> str:
-    return file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+def option_variables(options: Mapping[str, str]) -> dict[str, str]:
+    """Airflow's options, ``section.name``, as its environment variables."""
+    return {f"AIRFLOW__{name.upper().replace('.', '__')}": value for name, value in options.items()}

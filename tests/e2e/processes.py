@@ -52,6 +52,18 @@ def look_up(pid: int) -> ProcessInfo | None:
     return ProcessInfo(pid, int(words[1]), int(words[2]), int(words[3]), words[19])
 
 
+def members_of(session: int) -> list[ProcessInfo]:
+    """All running processes of a session."""
+    ids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return [info for pid in ids if (info := look_up(pid)) is not None and info.session == session]
+
+
+def task_processes(members: Sequence[ProcessInfo]) -> list[ProcessInfo]:
+    """Those of a scheduler's session that run a task's code: each leads a group and has its supervisor there."""
+    ids = {info.pid for info in members}
+    return [info for info in members if info.group == info.pid != info.session and info.parent in ids]
+
+
 class Session:
     """A command and all its descendants."""
 
@@ -80,8 +92,7 @@ class Session:
 
     def members(self) -> list[ProcessInfo]:
         """All running processes of the session."""
-        ids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-        return [info for pid in ids if (info := look_up(pid)) is not None and info.session == self.pid]
+        return members_of(self.pid)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process of the session."""

@@ -64,6 +64,10 @@ class RestClient:
             raise
         return not found["is_paused"]
 
+    def dag_files(self) -> set[str]:
+        """The files, below the DAGs folder, that have given a DAG."""
+        return {str(item["relative_fileloc"]) for item in self.call("GET", "/api/v2/dags?limit=1000")["dags"]}
+
     def import_errors(self) -> list[str]:
         """The errors of DAG files that could not be read."""
         found = self.call("GET", "/api/v2/importErrors")

@@ -205,6 +205,13 @@ class ModelServer:
         self._world.faults.clear()
         self._world.log.clear()
 
+    def empty(self) -> None:
+        """Take every object and every open upload out of all buckets."""
+        for bucket in self._world.store.buckets():
+            with self._world.store.lock:
+                bucket.objects.clear()
+                bucket.uploads.clear()
+
     def set_rate_limit(self, rate: int | None) -> None:
         """The new upload rate of all connections together, in bytes per second."""
         self._world.pacer.set_rate(rate)
