@@ -41,6 +41,7 @@ from orbit_airflow.engine.token import (
     NoTokens,
     ResumeState,
     TokenStore,
+    UploadToken,
     state_key,
     target_hash,
 )
@@ -107,7 +108,9 @@ class TransferEngine:
         kept = tokens if tokens is not None and chosen.resume else NoTokens()
         target = target_hash("upload", ref, local_path)
         with OperationReporter(reporter) as told:
-            return UploadFlow(self._job(local_path, ref, chosen, Ledger(kept, target), target, told, cancel)).run()
+            return UploadFlow(
+                self._job(local_path, ref, chosen, Ledger(kept, target, UploadToken.from_mapping), target, told, cancel)
+            ).run()
 
     def upload_bytes(
         self,
@@ -128,7 +131,7 @@ class TransferEngine:
             raise ConfigError(f"one PutObject carries at most {self.config.limits.max_put_size} bytes, got {len(view)}")
         name = f"<{len(view)} bytes>"
         hashed = target_hash("upload", ref, name)
-        ledger, chosen = Ledger(NoTokens(), hashed), options or UploadOptions()
+        ledger, chosen = Ledger(NoTokens(), hashed, UploadToken.from_mapping), options or UploadOptions()
         with OperationReporter(reporter) as told:
             job = self._job(name, ref, chosen, ledger, hashed, told, cancel)
             return UploadFlow(replace(job, data=view)).run()
@@ -285,7 +288,7 @@ class TransferEngine:
         path: str,
         ref: ObjectRef,
         options: UploadOptions,
-        ledger: Ledger,
+        ledger: Ledger[UploadToken],
         target: str,
         reporter: Reporter,
         cancel: Cancellation | None,

@@ -24,7 +24,7 @@ class RecordedRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One version of an object, or a delete marker (``deleted``)."""
+    """One version of an object, or a delete marker (``deleted``); ``parts`` are the sizes of what it was made of."""
 
     data: bytes = field(repr=False)
     etag: str
@@ -33,6 +33,7 @@ class StoredObject:
     checksum: Checksum | None = None
     attributes: ObjectAttributes = field(default_factory=ObjectAttributes)
     deleted: bool = False
+    parts: tuple[int, ...] = ()
 
     @property
     def metadata(self) -> dict[str, str]:
