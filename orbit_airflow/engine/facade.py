@@ -46,6 +46,7 @@ from orbit_airflow.engine.token import (
     target_hash,
 )
 from orbit_airflow.engine.upload import UploadFlow
+from orbit_airflow.engine.version_verbs import Verbs, Versions
 
 StoreFor = Callable[[Cancellation, Reporter], TransferStore]
 # What download_bytes takes into memory unless it is told otherwise.
@@ -251,6 +252,14 @@ class TransferEngine:
         """
         with OperationReporter(reporter) as told:
             return delete_object(self._call(cancel, told), self.address(target, version_id))
+
+    @property
+    def versions(self) -> Versions:
+        """The guide's versioning verbs."""
+        verbs = Verbs(
+            call=self._call, address=self.address, where=self._where, bucket=self._bucket, copy=self.copy_object
+        )
+        return Versions(verbs)
 
     def address(self, target: str | ObjectRef, version_id: str | None = None) -> ObjectRef:
         """The object that is meant; see the class. ConfigError without a configured bucket, or for two versions."""
