@@ -24,9 +24,11 @@ class Fields:
         self._data = data
 
     def has(self, name: str) -> bool:
+        """The field is there and not null."""
         return self._data.get(name) is not None
 
     def get(self, name: str, kind: type, *default: Any) -> Any:
+        """The field's value, which must be exactly of ``kind``; ``default`` when it is not there."""
         value = self._data.get(name)
         if value is None and default:
             return default[0]
@@ -35,12 +37,14 @@ class Fields:
         return value
 
     def whole(self, name: str, low: int = 0, high: int = INT_LIMIT) -> int:
+        """A whole number from ``low`` to ``high``."""
         value = self.get(name, int)
         if not low <= value <= high:
             raise TokenRejected(f"the state's {name!r} is out of range")
         return int(value)
 
     def matching(self, name: str, pattern: re.Pattern[str]) -> str:
+        """A text that is all ``pattern``."""
         value = self.get(name, str)
         if not pattern.fullmatch(value):
             raise TokenRejected(f"the state's {name!r} has characters that it cannot have")

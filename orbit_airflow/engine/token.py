@@ -239,8 +239,11 @@ def _checksum_from(values: list[object]) -> Checksum:
 
 
 def target_hash(operation: str, ref: ObjectRef, path: str) -> str:
-    """What a token is bound to: the operation, the address and the local path of the present call."""
-    text = json.dumps([operation, ref.bucket, ref.key, os.path.abspath(path)], ensure_ascii=True)
+    """What a token is bound to: the operation, the address (with a version, if one is named) and the local path of the
+    present call.
+    """
+    version = [ref.version_id] if ref.version_id is not None else []
+    text = json.dumps([operation, ref.bucket, ref.key, os.path.abspath(path), *version], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
