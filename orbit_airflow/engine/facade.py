@@ -321,7 +321,12 @@ class TransferEngine:
     def versions(self) -> Versions:
         """The guide's versioning verbs."""
         verbs = Verbs(
-            call=self._call, address=self.address, where=self._where, bucket=self._bucket, copy=self.copy_object
+            call=self._call,
+            address=self.address,
+            where=self._where,
+            bucket=self._bucket,
+            copy=self.copy_object,
+            download=self.download,
         )
         return Versions(verbs)
 

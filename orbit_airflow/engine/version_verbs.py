@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,8 +11,8 @@ from typing import Protocol
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.compare import VersionComparison, compare_versions
 from orbit_airflow.engine.events import Reporter, no_reporter
-from orbit_airflow.engine.model import CopyResult, DeleteReceipt, KeyPrefix, ObjectRef
-from orbit_airflow.engine.options import CopyOptions
+from orbit_airflow.engine.model import CopyResult, DeleteReceipt, DownloadResult, KeyPrefix, ObjectRef
+from orbit_airflow.engine.options import CopyOptions, DownloadOptions
 from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.token import TokenStore
@@ -45,6 +46,22 @@ class Copy(Protocol):
         """Copy inside the store."""
 
 
+class Download(Protocol):
+    """The engine's ``download``."""
+
+    def __call__(
+        self,
+        target: str | ObjectRef,
+        path: str | os.PathLike[str],
+        options: DownloadOptions | None = None,
+        *,
+        tokens: TokenStore | None = None,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> DownloadResult:
+        """Download an object to a file."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verbs:
     """What the versions need of their engine."""
@@ -54,6 +71,7 @@ class Verbs:
     where: Callable[[str | KeyPrefix], KeyPrefix]
     bucket: Callable[[], str]
     copy: Copy
+    download: Download
 
 
 class Versions:
@@ -109,6 +127,21 @@ class Versions:
         By the store's LastModified, in whole seconds; what was written in the very second counts as there.
         """
         return version_at(self._call(cancel), self._engine.address(target, None), moment)
+
+    def download_version(
+        self,
+        target: str | ObjectRef,
+        version_id: str,
+        path: str | os.PathLike[str],
+        options: DownloadOptions | None = None,
+        *,
+        tokens: TokenStore | None = None,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> DownloadResult:
+        """The engine's ``download`` of this very version: it continues where an earlier try ended."""
+        ref = self._engine.address(target, version_id)
+        return self._engine.download(ref, path, options, tokens=tokens, reporter=reporter, cancel=cancel)
 
     def restore_version(
         self,

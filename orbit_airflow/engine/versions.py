@@ -8,9 +8,12 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from orbit_airflow.engine.call import Call
-from orbit_airflow.engine.errors import AccessDenied, ConfigError, NotFound, RequestContext, Unavailable
+from orbit_airflow.engine.errors import AccessDenied, ConfigError, NotFound, RequestContext, Unavailable, WriteConflict
 from orbit_airflow.engine.model import CopyResult, KeyPrefix, ObjectRef
 from orbit_airflow.engine.versioning import NULL, ListedVersion, ObjectVersions, VersioningState, VersionsRequest
+
+# How often a key is looked at until no marker lies on its versions.
+MAX_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,25 +116,30 @@ def refuse_loss_of_null(call: Call, ref: ObjectRef) -> None:
 
 
 def undelete(call: Call, ref: ObjectRef) -> UndeleteResult:
-    """Take the delete markers off the key until its newest version shows. NotFound when there is none to show."""
+    """Take the delete markers off the key until its newest version shows. NotFound when there is none to show.
+
+    Looks again behind the last one: not every store lists what was made in one second in its order, and others may be
+    deleting the key. WriteConflict when there is always another marker.
+    """
     removed: list[str] = []
-    for item in list(_down_to_bytes(call, ref)):
-        if not item.delete_marker:
-            current = replace(item, is_latest=True)
-            return UndeleteResult(tuple(removed), current)
-        call.cancel.check()
-        call.store.delete(item.ref(ref.bucket))
-        removed.append(item.version_id)
-    raise AssertionError("the last one has bytes")  # pragma: no cover
+    for _ in range(MAX_LOOKS):
+        *markers, version = _down_to_bytes(call, ref)
+        if not markers:
+            return UndeleteResult(tuple(removed), version)
+        for item in markers:
+            call.cancel.check()
+            call.store.delete(item.ref(ref.bucket))
+            removed.append(item.version_id)
+    raise WriteConflict(f"{ref.uri} is deleted again and again", RequestContext("DeleteObject", ref.bucket, ref.key))
 
 
-def _down_to_bytes(call: Call, ref: ObjectRef) -> Iterator[ListedVersion]:
-    """The markers on top, and the version below them; looked for before the first marker is removed."""
+def _down_to_bytes(call: Call, ref: ObjectRef) -> list[ListedVersion]:
+    """The markers on top, and the version below them; looked for before a marker is removed."""
     found: list[ListedVersion] = []
     for item in versions_of(call, ref):
         found.append(item)
         if not item.delete_marker:
-            return iter(found)
+            return found
     what = "only delete markers" if found else "no version"
     raise NotFound(f"{ref.uri} has {what}", RequestContext("ListObjectVersions", ref.bucket, ref.key))
 

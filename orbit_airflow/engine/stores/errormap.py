@@ -104,7 +104,7 @@ def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreE
     if status in (404, 405) and headers.get("x-amz-delete-marker") == "true":
         # HEAD and GET of a key whose newest version is a marker, and of a marker's own version.
         kind, code = ObjectDeleted, "DeleteMarker"
-    hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told)
+    hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told, message)
     return kind(f"{message}{f' ({hint})' if hint else ''}", told)
 
 
@@ -136,6 +136,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 _HIDDEN_HINT = "without s3:ListBucket a missing key answers 403 as well"
 _KMS_WRITE = "the identity needs kms:GenerateDataKey on the bucket's or object's KMS key"
 _KMS_READ = "the identity needs kms:Decrypt on the KMS key: parts, Complete and reads use it"
+_MFA_HINT = "the bucket has MFA delete: its owner removes versions, with an MFA code"
 _LOCK_HINT = "its retention or legal hold must end first; governance is not bypassed"
 _KMS_READERS = frozenset({"UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "GetObject", "HeadObject"})
 _CHECKSUM_HINT = (
@@ -147,7 +148,7 @@ _BLIND_HEAD = "a HEAD says no more: expired credentials, a wrong customer key or
 _READERS = frozenset({"HeadObject", "GetObject", "HeadBucket", "CopyObject", "GetObjectAttributes"})
 
 
-def _hint(kind: type[StoreError], code: str, context: RequestContext) -> str:
+def _hint(kind: type[StoreError], code: str, context: RequestContext, message: str) -> str:
     """What to do next, as far as it can be told from here."""
     operation = context.operation or ""
     if kind is KmsDenied:
@@ -156,6 +157,8 @@ def _hint(kind: type[StoreError], code: str, context: RequestContext) -> str:
         return HINTS[code]
     if kind is ObjectLocked:
         return _LOCK_HINT
+    if kind is AccessDenied and "mfa authentication" in message.lower():
+        return _MFA_HINT
     if kind is AccessDenied:
         hidden = operation in _READERS or code in ("403", "Forbidden")
         unclear = context.status == 401 or code == "Unauthorized"
