@@ -303,9 +303,10 @@ class PartsCopy:
         try:
             return job.store.copy_part(job.ref, request)
         except NotFound as exc:
-            # Some stores call an upload that is gone a key that is not there. If the source is gone, HEAD says so.
+            # Some stores call an upload that is gone a key that is not there: ask for the source, and for the upload.
             job.store.head(job.request.source)
-            raise UploadGone(f"the multipart upload {token.upload_id} is not there", exc.context) from exc
+            job.store.list_parts(job.ref, token.upload_id or "")
+            raise NotFound(f"the store does not find {job.info.ref.uri} to copy, but shows it", exc.context) from exc
         except PreconditionFailed as exc:
             raise PreconditionFailed(f"{job.info.ref.uri} was replaced while it was copied", exc.context) from exc
 

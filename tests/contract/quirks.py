@@ -46,6 +46,8 @@ class Quirks:
     versions_in_order: bool = True
     suspending_keeps_versions: bool = True
     delete_tells_markers: bool = True
+    head_tells_markers: bool = True
+    impossible_copy_parts: frozenset[str] = frozenset()
     tags_can_be_emptied: bool = True
     copied_parts_have_checksums: bool = True
     copies_take_tags: bool = True
@@ -108,6 +110,12 @@ CEPH = Quirks(
     replaced_source_on_copy=None,
     taken_key_on_copy=None,
     copies_take_tags=False,
+    # UploadPartCopy ignores CopySourceIfMatch: 200. It decodes x-amz-copy-source twice: NoSuchKey for the keys "50%"
+    # and "what?versionId=x", which CopyObject finds.
+    replaced_source_on_copy_part=None,
+    impossible_copy_parts=frozenset({"percent", "encoded", "query"}),
+    # HEAD of a deleted key: 404 without x-amz-delete-marker.
+    head_tells_markers=False,
     # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
     impossible_uploads=frozenset({"long", "long-utf8"}),
 )

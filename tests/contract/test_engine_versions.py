@@ -14,7 +14,7 @@ from orbit_airflow.engine.compare import Decision
 from orbit_airflow.engine.compose import open_engine
 from orbit_airflow.engine.errors import ConfigError, NotFound, ObjectDeleted
 from orbit_airflow.engine.facade import TransferEngine
-from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef
+from orbit_airflow.engine.model import ChecksumType, Integrity, ObjectAttributes, ObjectRef
 from orbit_airflow.engine.options import CopyOptions, UploadOptions
 from tests.contract.benches import Bench
 from tests.contract.bodies import data_of
@@ -111,9 +111,8 @@ def test_a_large_version_is_restored_in_parts(engine: TransferEngine, reached: B
     assert (shown.headers.cache_control, shown.headers.content_encoding) == ("no-store", "gzip")
     assert reached.window.tags(ObjectRef(engine.config.bucket or "", "report.pdf")) == dict(KEPT.tags)
     assert done.copy is not None
-    assert done.copy.integrity is (
-        Integrity.FULL_CRC if reached.quirks.copied_parts_have_checksums else Integrity.SIZE_ETAG
-    )
+    whole = reached.quirks.object_checksum is ChecksumType.FULL_OBJECT and reached.quirks.copied_parts_have_checksums
+    assert done.copy.integrity is (Integrity.FULL_CRC if whole else Integrity.SIZE_ETAG)
 
 
 def test_a_multipart_object_is_copied_in_the_same_parts(engine: TransferEngine, reached: Bench, tmp_path: Path) -> None:
@@ -135,7 +134,9 @@ def test_a_deleted_key_comes_back(engine: TransferEngine) -> None:
     version = _put(engine, b"bytes")
     markers = [engine.delete("report.pdf").version_id for _ in range(2)]
     done = engine.versions.undelete("report.pdf")
-    assert (sorted(done.removed), done.current.version_id) == (sorted(map(str, markers)), version)
+    # Some stores lay no second marker over the first one.
+    assert {*done.removed} == {marker for marker in markers if marker is not None}
+    assert done.current.version_id == version
     assert engine.get_metadata("report.pdf").version_id == version
     assert engine.versions.undelete("report.pdf").removed == ()
     with pytest.raises(NotFound):

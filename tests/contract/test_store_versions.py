@@ -158,7 +158,7 @@ def test_a_marker_taken_away_brings_the_object_back(bench: Bench, kept: str) -> 
     ref = ObjectRef(kept, _key())
     version = _put(bench, ref, b"bytes")
     marker = bench.store.delete(ref).version_id
-    with pytest.raises(ObjectDeleted):
+    with pytest.raises(ObjectDeleted if bench.quirks.head_tells_markers else NotFound):
         bench.store.head(ref)
     with pytest.raises((NotFound, ObjectDeleted)):
         bench.store.head(replace(ref, version_id=marker))
@@ -302,6 +302,8 @@ def test_a_key_is_taken_as_it_is_by_versions_tags_and_parts(bench: Bench, name: 
         assert all(item.startswith(key) for item in shown)
         bench.store.put_tags(ref, (("a", "b"),))
         assert bench.store.get_tags(ref) == (("a", "b"),)
+        if name in bench.quirks.impossible_copy_parts:
+            return
         copying = _Copying(bench, ref, bench.store.head(ref).etag)
         receipt = bench.store.copy_part(copying.ref, copying.request(1, 0, len(key.encode()), whole=True))
         assert receipt.etag

@@ -257,10 +257,18 @@ def test_an_upload_that_vanishes_begins_anew(bench: Bench) -> None:
 
 
 def test_a_missing_upload_may_be_called_a_missing_key(bench: Bench) -> None:
-    """Some stores say so; the source is asked for before that is believed."""
-    bench.faulty.add(Fault("copy_part", nth=3, error=NotFound("NoSuchKey")))
+    """Some stores say so; source and upload are asked for before that is believed."""
+
+    def abort() -> None:
+        for item in bench.memory.uploads():
+            bench.memory.abort(TARGET, item.upload_id)
+
+    bench.faulty.add(Fault("copy_part", nth=3, call=abort, error=NotFound("NoSuchKey")))
     bench.copy(settle_seconds=1.0)
-    assert bench.memory.read(TARGET) == bench.data
+    bench.settled()
+    bench.faulty.add(Fault("copy_part", nth=3, error=NotFound("NoSuchKey")))
+    with pytest.raises(NotFound, match="but shows it"):
+        bench.copy(replace(WHOLE, resume=False))
 
 
 def test_a_source_that_vanishes_is_not_found() -> None:
