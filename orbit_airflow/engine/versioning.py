@@ -99,15 +99,31 @@ class ObjectVersions:
 def in_order(listed: Iterable[ListedVersion]) -> tuple[ListedVersion, ...]:
     """A page's entries by key, newest first, from the order in which the store wrote them.
 
-    The store's own order decides within a key: times are whole seconds, and two versions of one second have only that
-    order. Some stores write all versions and then all markers; where that contradicts the times, the times decide.
+    The store's own order decides within a key: times are whole seconds, and that of an object of parts is when its
+    upload began. Only where a store writes all versions and then all markers, and the times contradict that, do they
+    tell where a key's markers belong; the versions among themselves stay as they were written.
     """
-    by_key = sorted(listed, key=lambda item: item.key.encode())
+    written = list(listed)
+    apart = not any(marker.delete_marker and not version.delete_marker for marker, version in pairwise(written))
+    by_key = sorted(written, key=lambda item: item.key.encode())
     result: list[ListedVersion] = []
     for _, group in groupby(by_key, key=lambda item: item.key):
         versions = list(group)
-        result += versions if _newest_first(versions) else sorted(versions, key=_recency, reverse=True)
+        result += _merged(versions) if apart else versions
     return tuple(result)
+
+
+def _merged(versions: list[ListedVersion]) -> list[ListedVersion]:
+    """With the markers where the times have them, if the times of each kind by itself can be believed."""
+    markers, others = ([item for item in versions if item.delete_marker is kind] for kind in (True, False))
+    if not (_newest_first(markers) and _newest_first(others)):
+        return versions
+    result = []
+    for version in others:
+        while markers and _recency(markers[0]) > _recency(version):
+            result.append(markers.pop(0))
+        result.append(version)
+    return result + markers
 
 
 def _newest_first(versions: list[ListedVersion]) -> bool:

@@ -84,7 +84,8 @@ def shows(call: Call, ref: ObjectRef) -> bool:
 def version_at(call: Call, ref: ObjectRef, moment: datetime) -> ListedVersion | None:
     """What the key showed at ``moment`` (with a time zone): a version, a delete marker, or None: it was not there.
 
-    Times are the store's, in whole seconds; what was written in the very second of ``moment`` counts as there.
+    Times are the store's, in whole seconds; what was written in the very second of ``moment`` counts as there. That of
+    an object of parts is, on S3, when its upload began.
     """
     if moment.tzinfo is None:
         raise ConfigError(f"a moment needs a time zone, got {moment!r}")

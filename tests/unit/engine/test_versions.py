@@ -67,6 +67,14 @@ def test_an_order_that_contradicts_the_times_is_mended() -> None:
     assert _ids(in_order(written)) == ["m2", "c", "m1", "a"]
 
 
+def test_the_time_of_an_object_of_parts_misleads_nobody() -> None:
+    """It is when the upload began: a version may look older than those below it."""
+    written = [_entry("c", 9, latest=True), _entry("parts", 1), _entry("b", 5), _entry("m", 4, marker=True)]
+    assert _ids(in_order(written)) == ["c", "parts", "b", "m"]
+    among = [_entry("c", 9, latest=True), _entry("m", 2, marker=True), _entry("parts", 8), _entry("a", 5)]
+    assert _ids(in_order(among)) == ["c", "m", "parts", "a"]
+
+
 def test_keys_are_in_the_order_of_their_bytes() -> None:
     """Not of code units, and each key's versions together."""
     written = [replace(_entry(key), key=key) for key in ("\U0001f642", "\uff5e", "b", "a")]
