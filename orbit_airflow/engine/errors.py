@@ -24,7 +24,8 @@
         ├ AccessDenied          refused; also a key that may not be listed FAIL
         │  ├ CredentialsExpired the session ran out; a new one helps     RETRY
         │  ├ ClockSkewed        this clock and the store's differ        RETRY
-        │  └ KmsDenied          the encryption key may not be used       FAIL
+        │  ├ KmsDenied          the encryption key may not be used       FAIL
+        │  └ ObjectLocked       a retention or legal hold protects it    FAIL
         ├ PreconditionFailed    If-Match or If-None-Match said no        FAIL
         ├ InvalidRequest        the store refused the request as such    FAIL
         │  ├ WrongEndpoint      the bucket is elsewhere; not followed    FAIL
@@ -243,6 +244,10 @@ class ClockSkewed(AccessDenied):
 
 class KmsDenied(AccessDenied):
     """The key that encrypts the object may not be used, is disabled, or is not there; the message names the action."""
+
+
+class ObjectLocked(AccessDenied):
+    """Object Lock (a retention or a legal hold) protects this version from being removed or overwritten."""
 
 
 class PreconditionFailed(StoreError):

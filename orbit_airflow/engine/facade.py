@@ -49,6 +49,7 @@ from orbit_airflow.engine.token import (
     target_hash,
 )
 from orbit_airflow.engine.upload import UploadFlow
+from orbit_airflow.engine.version_verbs import Verbs, Versions
 
 StoreFor = Callable[[Cancellation, Reporter], TransferStore]
 # What download_bytes takes into memory unless it is told otherwise.
@@ -286,17 +287,21 @@ class TransferEngine:
         target: str | ObjectRef,
         options: CopyOptions | None = None,
         *,
+        tokens: TokenStore | None = None,
         reporter: Reporter = no_reporter,
         cancel: Cancellation | None = None,
     ) -> CopyResult:
-        """Copy inside the store by one CopyObject, keeping metadata, tags, headers, class and KMS key.
+        """Copy inside the store, keeping metadata, tags, headers, class and KMS key: by one CopyObject, or above 5 GiB
+        in parts, continuing what an earlier try left in ``tokens``.
 
         The source is pinned to the version and ETag that it has when the copy begins; ``result.not_kept`` names what a
-        copy loses. ConfigError above 5 GiB; TargetExists; PreconditionFailed when the source changed meanwhile.
+        copy loses. TargetExists; PreconditionFailed when the source changed meanwhile. After every other failure the
+        parts are kept for the next call with the same arguments.
         """
         with OperationReporter(reporter) as told:
             call = self._call(cancel, told)
-            return CopyFlow(call, self.address(source), self.address(target), options or CopyOptions()).run()
+            addresses = self.address(source), self.address(target)
+            return CopyFlow(call, *addresses, options or CopyOptions(), tokens).run()
 
     def delete(
         self,
@@ -311,6 +316,19 @@ class TransferEngine:
         """
         with OperationReporter(reporter) as told:
             return delete_object(self._call(cancel, told), self.address(target, version_id))
+
+    @property
+    def versions(self) -> Versions:
+        """The guide's versioning verbs."""
+        verbs = Verbs(
+            call=self._call,
+            address=self.address,
+            where=self._where,
+            bucket=self._bucket,
+            copy=self.copy_object,
+            download=self.download,
+        )
+        return Versions(verbs)
 
     def address(self, target: str | ObjectRef, version_id: str | None = None) -> ObjectRef:
         """The object that is meant; see the class. ConfigError without a configured bucket, or for two versions."""

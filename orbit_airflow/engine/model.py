@@ -406,7 +406,9 @@ class ReadResult:
 class CopyResult:
     """A finished copy. ``integrity`` compares it with its source as the store reports both; no byte came here.
 
-    ``not_kept`` names what the source had and a copy does not get by itself: "retention", "legal hold".
+    ``not_kept`` names what the source had and a copy does not get by itself: "retention", "legal hold". A HEAD does not
+    tell of an ACL of the source's own, which no copy gets, nor of annotations, which a copy in parts does not get.
+    ``bytes_copied`` and ``bytes_saved`` are of the last try, ``parts_found`` those that earlier tries had copied.
     """
 
     ref: ObjectRef
@@ -419,3 +421,7 @@ class CopyResult:
     version_id: str | None = None
     storage_class: str | None = None
     not_kept: tuple[str, ...] = ()
+    resumed: bool = False
+    bytes_copied: int = 0
+    bytes_saved: int = 0
+    parts_found: int = 0

@@ -346,7 +346,9 @@ class CopyOptions:
     ``replace=False`` never overwrites. ``if_match``: only while the source's ETag is this one (else it is pinned to
     what it is when the copy begins). ``metadata``, ``tags``: the whole new set; an empty one takes all away.
     ``server_side_encryption=None`` keeps KMS keys of the source, and else lets the target's bucket decide. An ACL is
-    never copied by S3; without ``acl`` the copy has the bucket's default.
+    never copied by S3; without ``acl`` the copy has the bucket's default. Objects of more than ``multipart_threshold``
+    bytes (None: of more than one CopyObject can carry, 5 GiB) are copied in parts of ``chunk_size`` bytes (None: 128
+    MiB, or the engine's if that is more), and ``resume=False`` ignores (and leaves) what earlier tries copied.
     """
 
     replace: bool = True
@@ -358,9 +360,16 @@ class CopyOptions:
     server_side_encryption: str | None = None
     kms_key_id: str | None = None
     acl: str | None = None
+    multipart_threshold: int | None = None
+    chunk_size: int | None = None
+    resume: bool = True
 
     def __post_init__(self) -> None:
         check_attributes(ObjectAttributes(metadata=self.metadata or (), tags=self.tags or ()))
+        if self.multipart_threshold is not None:
+            _whole("multipart_threshold", self.multipart_threshold, 0, 5 * 1024 * MIB)
+        if self.chunk_size is not None:
+            _whole("chunk_size", self.chunk_size, 1, 5 * 1024 * MIB)
         if self.kms_key_id is not None and self.server_side_encryption is None:
             raise ConfigError("kms_key_id needs server_side_encryption ('aws:kms' or 'aws:kms:dsse')")
 

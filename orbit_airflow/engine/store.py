@@ -26,6 +26,7 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
+from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 
 class Body(Protocol):
@@ -77,6 +78,20 @@ class CopyRequest:
     replace_metadata: bool = False
     replace_tags: bool = False
     if_none_match: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyPartRequest:
+    """All that goes with an UploadPartCopy: ``part`` is also the range of the source. ``whole``: the part is all of it.
+
+    ``if_match`` pins the source to one ETag, ``source.version_id`` to one version.
+    """
+
+    upload_id: str
+    part: Part
+    source: ObjectRef
+    if_match: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +190,34 @@ class MultipartStore(Protocol):
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """Open uploads whose key begins with ``ref.key``, one page; the caller compares the whole key."""
 
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """Make one part from a range of another object. Idempotent. UploadGone when the upload is not there; NotFound
+        and PreconditionFailed are the source's. Unavailable for a 200 that holds an error or no ETag.
+        """
 
-class TransferStore(ObjectStore, MultipartStore, Protocol):
-    """Both roles: what an upload needs."""
+
+class AttributeStore(Protocol):
+    """What an object has beside its bytes, and is asked for by itself."""
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """The object's (or version's) tags, in the store's order; NotFound, ObjectDeleted. Idempotent."""
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Replace the whole set; an empty one takes all away. Idempotent."""
+
+
+class VersionStore(Protocol):
+    """Versions, and whether a bucket keeps them."""
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """One page. Unavailable when a page says that more follow, but not where, or where it began. Idempotent."""
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """The bucket's state; NotFound without a bucket. Idempotent."""
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """ENABLED or SUSPENDED; ConfigError for UNVERSIONED, which a bucket cannot become. Idempotent."""
+
+
+class TransferStore(ObjectStore, MultipartStore, AttributeStore, VersionStore, Protocol):
+    """All roles: what an engine needs."""

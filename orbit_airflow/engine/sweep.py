@@ -9,20 +9,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Protocol
 
-from orbit_airflow.engine.errors import OrbitError, Paused, UploadGone
-from orbit_airflow.engine.job import UploadJob
-from orbit_airflow.engine.model import ListedUpload
-from orbit_airflow.engine.token import UploadToken
+from orbit_airflow.engine.errors import OrbitError, Paused, StoreError, UploadGone
+from orbit_airflow.engine.model import ListedUpload, ObjectRef
+from orbit_airflow.engine.runner import Cancellation
+from orbit_airflow.engine.store import TransferStore
 
 # S3 writes Initiated in whole seconds, and the intent's second is this machine's.
 SLACK = timedelta(seconds=5)
 # An upload that has been empty for so long is not one whose writer is just about to send.
 EMPTY_SECONDS = 3.0
 MAX_PAGES = 20
+ABORT_ROUNDS = 3
 
 
-def sweep_lost_creates(job: UploadJob, token: UploadToken) -> None:
+class Sweeper(Protocol):
+    """Whose lost uploads these are: an upload's job, or a copy's."""
+
+    @property
+    def store(self) -> TransferStore:
+        """Where they are."""
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Their key."""
+
+    @property
+    def cancel(self) -> Cancellation:
+        """The stop order."""
+
+    def notice(self, message: str, *, warning: bool = False) -> None:
+        """Tell the reader of the log."""
+
+
+class Known(Protocol):
+    """The upload that is known, and when it was begun."""
+
+    @property
+    def upload_id(self) -> str | None:
+        """Its id."""
+
+    @property
+    def intent_at(self) -> int:
+        """Seconds of this machine's clock before its Create."""
+
+    @property
+    def created_at(self) -> int | None:
+        """And behind it."""
+
+
+def sweep_lost_creates(job: Sweeper, token: Known) -> None:
     """Abort the uploads that lost Creates of this transfer left. Never raises but for a stop order."""
     if job.cancel.orphaned:
         return
@@ -40,7 +77,7 @@ def sweep_lost_creates(job: UploadJob, token: UploadToken) -> None:
         job.notice(f"could not look for an upload left by a lost Create; it may stay until the lifecycle rule ({exc})")
 
 
-def lost_twins(job: UploadJob, token: UploadToken) -> list[ListedUpload]:
+def lost_twins(job: Sweeper, token: Known) -> list[ListedUpload]:
     """Open uploads of this key that the present identity began between this transfer's intent and its known upload."""
     listed = list(_of_this_key(job))
     known = next((item for item in listed if item.upload_id == token.upload_id), None)
@@ -60,7 +97,7 @@ def lost_twins(job: UploadJob, token: UploadToken) -> list[ListedUpload]:
     ]
 
 
-def _of_this_key(job: UploadJob) -> Iterator[ListedUpload]:
+def _of_this_key(job: Sweeper) -> Iterator[ListedUpload]:
     after: tuple[str, str] | None = None
     for _ in range(MAX_PAGES):
         page = job.store.list_uploads(job.ref, after)
@@ -70,9 +107,21 @@ def _of_this_key(job: UploadJob) -> Iterator[ListedUpload]:
         after = page.next_marker
 
 
-def is_empty(job: UploadJob, item: ListedUpload) -> bool:
+def is_empty(job: Sweeper, item: ListedUpload) -> bool:
     """True when the upload is there and has no part."""
     try:
         return not job.store.list_parts(job.ref, item.upload_id).parts
     except UploadGone:
         return False
+
+
+def abort_surely(job: Sweeper, upload_id: str) -> None:
+    """Until ListParts says that it is gone: a part in flight may survive the first abort (AWS says so)."""
+    try:
+        for _ in range(ABORT_ROUNDS):
+            job.store.abort(job.ref, upload_id)
+            job.store.list_parts(job.ref, upload_id)
+    except UploadGone:
+        return
+    except (StoreError, Paused) as exc:
+        job.notice(f"the upload {upload_id} could not be aborted and stays open: {exc}", warning=True)

@@ -27,17 +27,20 @@ from orbit_airflow.engine.model import (
 from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
+    CopyPartRequest,
     CopyRequest,
     ListRequest,
     ObjectStream,
     PartDigests,
     TransferStore,
 )
+from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 T = TypeVar("T")
 Operation = Literal[
     "*", "head", "head_part", "get", "put", "copy", "delete", "list_objects",
     "create", "upload_part", "list_parts", "complete", "abort", "list_uploads",
+    "copy_part", "get_tags", "put_tags", "list_versions", "get_versioning", "put_versioning",
 ]  # fmt: skip
 When = Literal["before", "during", "after"]
 _WITH_BODY = frozenset({"*", "get", "put", "upload_part"})
@@ -232,6 +235,34 @@ class FaultyStore:
                 given = fault.strike(context)
                 answer = answer if given is REAL_ANSWER else given
         return cast("T", answer)
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """As scripted, else passed on."""
+        return self._run("copy_part", ref, request.part.number, lambda: self._inner.copy_part(ref, request))
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """As scripted, else passed on."""
+        return self._run("get_tags", ref, None, lambda: self._inner.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """As scripted, else passed on."""
+        self._run("put_tags", ref, None, lambda: self._inner.put_tags(ref, tags))
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """As scripted, else passed on."""
+        context = RequestContext("list_versions", request.where.bucket, request.where.prefix)
+        return self._edges(self._claim("list_versions", None), context, lambda: self._inner.list_versions(request))
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """As scripted, else passed on."""
+        context = RequestContext("get_versioning", bucket)
+        return self._edges(self._claim("get_versioning", None), context, lambda: self._inner.get_versioning(bucket))
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """As scripted, else passed on."""
+        context = RequestContext("put_versioning", bucket)
+        work = lambda: self._inner.put_versioning(bucket, state)  # noqa: E731
+        self._edges(self._claim("put_versioning", None), context, work)
 
 
 class _BrokenBody:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import secrets
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from orbit_airflow.engine.checksums import to_base64
 from orbit_airflow.engine.errors import (
     ChecksumRefused,
+    ConfigError,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
     RequestContext,
-    UploadGone,
 )
 from orbit_airflow.engine.model import (
     GIB,
@@ -31,8 +31,6 @@ from orbit_airflow.engine.model import (
     CreatedUpload,
     DeleteReceipt,
     KeyPrefix,
-    ListedPart,
-    ListedUpload,
     ListResult,
     ObjectAttributes,
     ObjectInfo,
@@ -44,33 +42,32 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.store import Body, CompleteRequest, CopyPartRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.versioning import NULL, VersioningState, VersioningStatus, VersionsPage, VersionsRequest
+from orbit_airflow.testing.history import hidden, remembered, versions_page, without
 from orbit_airflow.testing.reading import MemoryStream, chosen, copied_attributes, info_of, page_of, part_of, stream_of
 from orbit_airflow.testing.shelf import (
     KeptPart,
     OpenUpload,
     RecordedRequest,
     StoredObject,
-    StoredPart,
     Upload,
     check_attributes,
-    listed_checksum,
-    object_checksum,
     received_from,
     refused,
 )
-
-MAX_PART_NUMBER = 10_000
+from orbit_airflow.testing.uploads import PartRules, Uploads, new_upload
 
 
 class MemoryStore:
     """A TransferStore in memory: what S3 refuses, it refuses. Thread-safe.
 
-    ``versioned`` keeps every version. ``checksums=False`` is a store that has never heard of CRCs and MpuObjectSize
-    and ignores both (its ETags are MD5s still); ``full_object=False`` makes COMPOSITE checksums of multipart objects;
-    ``opaque_etags`` makes ETags that look like an MD5 and are none. ``complete_again`` says what a repeated Complete
-    gets. Every bucket exists, unless ``buckets`` names those that do. ``initiator`` may be set at any time: uploads
-    begun from then on are that identity's. ``clock`` gives the seconds that Initiated and LastModified show.
+    ``versioned``: its buckets keep versions from the beginning; ``put_versioning`` changes that for one of them.
+    ``checksums=False`` is a store that has never heard of CRCs and MpuObjectSize and ignores both (its ETags are MD5s
+    still); ``full_object=False`` makes COMPOSITE checksums of multipart objects; ``opaque_etags`` makes ETags that look
+    like an MD5 and are none. ``complete_again`` says what a repeated Complete gets. Every bucket exists, unless
+    ``buckets`` names those that do. ``initiator`` may be set at any time: uploads begun from then on are that
+    identity's. ``clock`` gives the seconds that Initiated and LastModified show.
     """
 
     def __init__(
@@ -96,8 +93,6 @@ class MemoryStore:
         self._full_object = full_object
         self._opaque = opaque_etags
         self._complete_again = complete_again
-        self._min_part_size = min_part_size
-        self._max_part_size = max_part_size
         self._max_put_size = max_put_size
         self._page_size = page_size
         self._buckets = None if buckets is None else frozenset(buckets)
@@ -105,8 +100,12 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._serial = 0
         self._versions: dict[tuple[str, str], list[StoredObject]] = {}
-        self._uploads: dict[str, Upload] = {}
-        self._completed: dict[str, tuple[ObjectRef, WriteReceipt]] = {}
+        self._states: dict[str, VersioningState] = {}
+        rules = PartRules(
+            checksums=checksums, min_part_size=min_part_size, max_part_size=max_part_size, page_size=page_size,
+            etag=self._etag, now=self._now,
+        )  # fmt: skip
+        self._uploads = Uploads(rules)
 
     # What a test looks at.
 
@@ -129,7 +128,7 @@ class MemoryStore:
     def uploads(self, ref: ObjectRef | None = None) -> list[OpenUpload]:
         """The open multipart uploads, of one key when given."""
         with self._lock:
-            return [item.view() for item in self._uploads.values() if ref is None or item.ref == ref]
+            return self._uploads.views(ref)
 
     # The port.
 
@@ -174,15 +173,9 @@ class MemoryStore:
             self._check_bucket(ref, context)
             versions = self._versions.setdefault((ref.bucket, ref.key), [])
             if ref.version_id is not None:
-                named = [item for item in versions if (item.version_id or "null") == ref.version_id]
-                versions[:] = [item for item in versions if item not in named]
-                return DeleteReceipt(bool(named) and named[0].deleted, ref.version_id)
-            if not self._versioned:
-                versions.clear()
-                return DeleteReceipt()
+                return without(versions, ref.version_id)
             marker = StoredObject(b"", "", self._next("marker"), self._now(), deleted=True)
-            versions.append(marker)
-            return DeleteReceipt(delete_marker=True, version_id=marker.version_id)
+            return hidden(versions, marker, self._state(ref.bucket))
 
     def list_objects(self, request: ListRequest) -> ListResult:
         """As S3, ``page_size`` at a time."""
@@ -221,82 +214,108 @@ class MemoryStore:
             if checksums and self._checksums:
                 kind = ChecksumType.FULL_OBJECT if self._full_object else ChecksumType.COMPOSITE
             upload_id = self._next("upload")
-            now = self._now().replace(microsecond=0)
-            self._uploads[upload_id] = Upload(ref, upload_id, self.initiator, now, attributes, kind)
+            self._uploads.begin(new_upload(ref, upload_id, self.initiator, self._now(), attributes, kind))
             return CreatedUpload(upload_id, "CRC32" if kind else None, kind)
 
     def upload_part(self, ref: ObjectRef, upload_id: str, part: Part, body: Body, digests: PartDigests) -> PartReceipt:
         """As S3: the upload must be open before and behind the body; a checksum must fit the upload's kind."""
         context = RequestContext("UploadPart", ref.bucket, ref.key, upload_id, part.number)
         with self._recorded("upload_part", part.number) as received:
-            upload = self._upload(ref, upload_id, context)
-            self._check_part(upload, part, body, digests, context)
+            self._uploads.admit(self._upload(ref, upload_id, context), part.number, body.size, digests, context)
             data = received_from(body, received, context)
-            digest = self._checked(data, digests, context)
-            crc = zlib.crc32(data) if upload.checksum_type is not None else None
+            self._checked(data, digests, context)
             with self._lock:
-                upload = self._upload(ref, upload_id, context)
-                stored = StoredPart(data, self._etag(digest.hex()), digest, crc, self._now())
-                upload.parts[part.number] = stored
-            return PartReceipt(part.number, len(data), stored.etag, digests.crc32, digests.md5, echoed=crc is not None)
+                upload = self._uploads.find(ref, upload_id, context)
+                stored = self._uploads.keep(upload, part.number, data)
+            echoed = stored.crc32 is not None
+            return PartReceipt(part.number, len(data), stored.etag, digests.crc32, digests.md5, echoed=echoed)
 
     def list_parts(self, ref: ObjectRef, upload_id: str, after: int = 0) -> PartsPage:
         """As S3, ``page_size`` at a time."""
         context = RequestContext("ListParts", ref.bucket, ref.key, upload_id)
         with self._recorded("list_parts"), self._lock:
-            upload = self._upload(ref, upload_id, context)
-            listed = [
-                ListedPart(number, len(part.data), part.etag, listed_checksum(part), part.last_modified)
-                for number, part in sorted(upload.parts.items())
-                if number > after
-            ]
-            page = listed[: self._page_size]
-            more = len(listed) > len(page)
-            return PartsPage(tuple(page), page[-1].number if more else None, upload.initiator)
+            return self._uploads.listed(self._uploads.find(ref, upload_id, context), after)
 
     def complete(self, ref: ObjectRef, request: CompleteRequest) -> WriteReceipt:
         """As S3: parts, order, sizes and checksums are compared, then the object appears at once."""
         context = RequestContext("CompleteMultipartUpload", ref.bucket, ref.key, request.upload_id)
         with self._recorded("complete"), self._lock:
-            finished = self._completed.get(request.upload_id)
-            if finished is not None and finished[0] == ref and self._complete_again == "idempotent":
-                return finished[1]
-            upload = self._upload(ref, request.upload_id, context)
-            parts = self._named_parts(upload, request, context)
-            data = b"".join(part.data for part in parts)
-            checksum = object_checksum(upload, parts, data, request, context) if self._checksums else None
+            finished = self._uploads.finished(ref, request.upload_id)
+            if finished is not None and self._complete_again == "idempotent":
+                return finished
+            found = self._uploads.assembled(ref, request, context)
             self._check_condition(ref, context, if_none_match=request.if_none_match)
-            joined = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
-            etag = f"{self._etag(joined)}-{len(parts)}"
-            kept = upload.kept([receipt.number for receipt in request.receipts])
-            receipt = self._store(ref, data, etag, checksum, upload.attributes, kept)
-            del self._uploads[request.upload_id]
-            self._completed[request.upload_id] = (ref, receipt)
+            attributes = found.upload.attributes
+            receipt = self._store(ref, found.data, found.etag, found.checksum, attributes, parts=found.parts)
+            self._uploads.end(found.upload, receipt)
             return receipt
 
     def abort(self, ref: ObjectRef, upload_id: str) -> None:
         """As the port says: an upload that is gone is a success; another key's upload stays."""
         with self._recorded("abort"), self._lock:
-            found = self._uploads.get(upload_id)
-            if found is not None and found.ref == ref:
-                del self._uploads[upload_id]
+            self._uploads.abort(ref, upload_id)
 
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """As S3: by key prefix, in the order of (key, time), ``page_size`` at a time."""
         with self._recorded("list_uploads"), self._lock:
             self._check_bucket(ref, RequestContext("ListMultipartUploads", ref.bucket, ref.key))
-            found = sorted(
-                (item.ref.key, item.upload_id)
-                for item in self._uploads.values()
-                if item.ref.bucket == ref.bucket and item.ref.key.startswith(ref.key)
-            )
-            names = [name for name in found if after is None or name > after]
-            page = names[: self._page_size]
-            listed = tuple(
-                ListedUpload(key, name, self._uploads[name].initiated, self._uploads[name].initiator)
-                for key, name in page
-            )
-            return UploadsPage(listed, page[-1] if len(names) > len(page) else None)
+            return self._uploads.page(ref, after)
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """As S3: the source is looked at now, and the range must lie within it."""
+        part = request.part
+        context = RequestContext("UploadPartCopy", ref.bucket, ref.key, request.upload_id, part.number)
+        with self._recorded("copy_part", part.number), self._lock:
+            upload = self._uploads.find(ref, request.upload_id, context)
+            self._uploads.check_part(part.number, part.size, context)
+            item = self._find(request.source, context)
+            if request.if_match != item.etag:
+                raise refused(PreconditionFailed, "PreconditionFailed", 412, context)
+            if part.offset + part.size > len(item.data):
+                raise refused(InvalidRequest, "InvalidArgument", 400, context, "the range is not within the source")
+            stored = self._uploads.keep(upload, part.number, item.data[part.offset : part.offset + part.size])
+            echoed = stored.crc32 is not None
+            return PartReceipt(part.number, part.size, stored.etag, stored.crc32, echoed=echoed)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """As S3."""
+        with self._recorded("get_tags"):
+            return self._find(ref, RequestContext("GetObjectTagging", ref.bucket, ref.key)).attributes.tags
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """As S3: of the version that is named, or that the key shows."""
+        context = RequestContext("PutObjectTagging", ref.bucket, ref.key)
+        with self._recorded("put_tags"), self._lock:
+            item = self._find(ref, context)
+            changed = replace(item, attributes=replace(item.attributes, tags=tags))
+            check_attributes(changed.attributes, context)
+            versions = self._versions[ref.bucket, ref.key]
+            versions[versions.index(item)] = changed
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """As S3, ``page_size`` at a time."""
+        context = RequestContext("ListObjectVersions", request.where.bucket, request.where.prefix)
+        with self._recorded("list_versions"), self._lock:
+            self._check_bucket(request.where, context)
+            return versions_page(self._versions, request, self._page_size)
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """As S3."""
+        with self._recorded("get_versioning"), self._lock:
+            self._check_bucket(KeyPrefix(bucket), RequestContext("GetBucketVersioning", bucket))
+            return VersioningStatus(self._state(bucket))
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """As S3: what was there before becomes the version "null" of its key."""
+        context = RequestContext("PutBucketVersioning", bucket)
+        with self._recorded("put_versioning"), self._lock:
+            self._check_bucket(KeyPrefix(bucket), context)
+            if state is VersioningState.UNVERSIONED:
+                raise ConfigError("a bucket that has kept versions can be suspended, but never be unversioned", context)
+            for (home, _), versions in self._versions.items():
+                if home == bucket:
+                    versions[:] = [replace(item, version_id=item.version_id or NULL) for item in versions]
+            self._states[bucket] = state
 
     # The rules.
 
@@ -310,28 +329,18 @@ class MemoryStore:
             found = list(self._versions.get((ref.bucket, ref.key), []))
         return chosen(ref, found, context)
 
+    def _state(self, bucket: str) -> VersioningState:
+        return self._states.get(bucket, VersioningState.ENABLED if self._versioned else VersioningState.UNVERSIONED)
+
     def _upload(self, ref: ObjectRef, upload_id: str, context: RequestContext) -> Upload:
         with self._lock:
-            found = self._uploads.get(upload_id)
-        if found is None or found.ref != ref:
-            raise refused(UploadGone, "NoSuchUpload", 404, context)
-        return found
+            return self._uploads.find(ref, upload_id, context)
 
     def _check_condition(self, ref: ObjectRef, context: RequestContext, *, if_none_match: bool) -> None:
         with self._lock:
             newest = self._versions.get((ref.bucket, ref.key), [])[-1:]
         if if_none_match and newest and not newest[0].deleted:
             raise refused(PreconditionFailed, "PreconditionFailed", 412, context)
-
-    def _check_part(
-        self, upload: Upload, part: Part, body: Body, digests: PartDigests, context: RequestContext
-    ) -> None:
-        if not 1 <= part.number <= MAX_PART_NUMBER:
-            raise refused(InvalidRequest, "InvalidArgument", 400, context)
-        if body.size > self._max_part_size:
-            raise refused(InvalidRequest, "EntityTooLarge", 400, context)
-        if self._checksums and (upload.checksum_type is None) != (digests.crc32 is None):
-            raise refused(InvalidRequest, "InvalidRequest", 400, context, "checksum type mismatch occurred")
 
     def _checked(self, data: bytes, digests: PartDigests, context: RequestContext) -> bytes:
         digest = hashlib.md5(data, usedforsecurity=False).digest()
@@ -340,43 +349,21 @@ class MemoryStore:
             raise refused(ChecksumRefused, "BadDigest", 400, context)
         return digest
 
-    def _named_parts(self, upload: Upload, request: CompleteRequest, context: RequestContext) -> list[StoredPart]:
-        numbers = [receipt.number for receipt in request.receipts]
-        if not numbers:
-            raise refused(InvalidRequest, "MalformedXML", 400, context)
-        if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
-            raise refused(InvalidRequest, "InvalidPartOrder", 400, context)
-        parts = [self._named_part(upload, receipt, request, context) for receipt in request.receipts]
-        if any(len(part.data) < self._min_part_size for part in parts[:-1]):
-            raise refused(InvalidRequest, "EntityTooSmall", 400, context)
-        return parts
-
-    def _named_part(
-        self, upload: Upload, receipt: PartReceipt, request: CompleteRequest, context: RequestContext
-    ) -> StoredPart:
-        part = upload.parts.get(receipt.number)
-        if part is None or part.etag != receipt.etag:
-            raise refused(InvalidRequest, "InvalidPart", 400, context)
-        named = self._checksums and request.send_part_checksums and receipt.crc32 is not None
-        if named and receipt.crc32 != part.crc32:
-            raise refused(InvalidRequest, "InvalidPart", 400, context)
-        if upload.checksum_type is ChecksumType.COMPOSITE and not named:
-            raise refused(InvalidRequest, "InvalidRequest", 400, context, "each part's checksum must be named")
-        return part
-
     # The rest.
 
     def _store(
-        self, ref: ObjectRef, data: bytes, etag: str, checksum: Checksum | None, attributes: ObjectAttributes,
+        self,
+        ref: ObjectRef,
+        data: bytes,
+        etag: str,
+        checksum: Checksum | None,
+        attributes: ObjectAttributes,
+        *,
         parts: tuple[KeptPart, ...] = (),
-    ) -> WriteReceipt:  # fmt: skip
-        version = self._next("version") if self._versioned else None
-        item = StoredObject(data, etag, version, self._now(), checksum, attributes, parts=parts)
-        versions = self._versions.setdefault((ref.bucket, ref.key), [])
-        if not self._versioned:
-            versions.clear()
-        versions.append(item)
-        return WriteReceipt(etag, version, checksum)
+    ) -> WriteReceipt:
+        item = StoredObject(data, etag, self._next("version"), self._now(), checksum, attributes, parts=parts)
+        kept = remembered(self._versions.setdefault((ref.bucket, ref.key), []), item, self._state(ref.bucket))
+        return WriteReceipt(etag, kept.version_id, checksum)
 
     def _etag(self, md5: str) -> str:
         return secrets.token_hex(16) if self._opaque else md5

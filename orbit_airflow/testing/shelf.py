@@ -34,7 +34,7 @@ class KeptPart:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One version of an object, or a delete marker (``deleted``)."""
+    """One version of an object, or a delete marker (``deleted``); ``parts`` are what it was made of."""
 
     data: bytes = field(repr=False)
     etag: str

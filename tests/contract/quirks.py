@@ -41,12 +41,22 @@ class Quirks:
     taken_key_on_copy: Refusal = PreconditionFailed
     refused_copy_keeps_target: bool = True
     replaced_source_on_copy: Refusal = PreconditionFailed
+    replaced_source_on_copy_part: Refusal = PreconditionFailed
+    gone_copy_part: type[StoreError] = UploadGone
+    versions_in_order: bool = True
+    suspending_keeps_versions: bool = True
+    delete_tells_markers: bool = True
+    head_tells_markers: bool = True
+    impossible_copy_parts: frozenset[str] = frozenset()
+    tags_can_be_emptied: bool = True
+    copied_parts_have_checksums: bool = True
     copies_take_tags: bool = True
     waits_for_slow_readers: bool = True
     pages_keep_non_ascii: bool = True
     impossible_keys: frozenset[str] = frozenset()
     impossible_uploads: frozenset[str] = frozenset()
     garbled_uploads: frozenset[str] = frozenset()
+    garbled_versions: frozenset[str] = frozenset()
     other_key_part: Refusal = UploadGone
     other_key_list: Refusal = UploadGone
     other_key_complete: Refusal = UploadGone
@@ -107,6 +117,12 @@ CEPH = Quirks(
     replaced_source_on_copy=None,
     taken_key_on_copy=None,
     copies_take_tags=False,
+    # UploadPartCopy ignores CopySourceIfMatch: 200. It decodes x-amz-copy-source twice: NoSuchKey for the keys "50%"
+    # and "what?versionId=x", which CopyObject finds.
+    replaced_source_on_copy_part=None,
+    impossible_copy_parts=frozenset({"percent", "encoded", "query"}),
+    # HEAD of a deleted key: 404 without x-amz-delete-marker.
+    head_tells_markers=False,
     # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
     impossible_uploads=frozenset({"long", "long-utf8"}),
 )
@@ -156,10 +172,22 @@ MOTO = Quirks(
     # CopyObject ignores CopySourceIfMatch and IfNoneMatch: 200.
     replaced_source_on_copy=None,
     taken_key_on_copy=None,
+    # UploadPartCopy ignores CopySourceIfMatch: 200; into an aborted upload: 500.
+    replaced_source_on_copy_part=None,
+    gone_copy_part=Unavailable,
+    # put, delete, put of a versioned key: ListObjectVersions writes both versions and then the marker.
+    versions_in_order=False,
+    # Two PutObject in a bucket whose versioning is suspended: the versions that it had are gone.
+    suspending_keeps_versions=False,
+    # DeleteObject with a marker's version id: 204 without DeleteMarker.
+    delete_tells_markers=False,
+    # PutObjectTagging with an empty TagSet: 500.
+    tags_can_be_emptied=False,
     # put_object(Key="line\nbreak"): 404 without a code.
     impossible_keys=frozenset({"newline", "return"}),
-    # ListMultipartUploads does not encode keys: a control character makes the answer no XML.
+    # ListMultipartUploads and ListObjectVersions do not encode keys: a control character makes the answer no XML.
     garbled_uploads=frozenset({"control"}),
+    garbled_versions=frozenset({"control"}),
     # Any access key is taken.
     knows_key_pairs=False,
 )

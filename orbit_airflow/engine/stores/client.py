@@ -98,7 +98,7 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
 
     events = client.meta.events
     events.register_first("before-parse.s3.*", make_legible, unique_id="orbit-legible")
-    for operation in ("CompleteMultipartUpload", "CopyObject"):
+    for operation in ("CompleteMultipartUpload", "CopyObject", "UploadPartCopy"):
         events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):
         events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")

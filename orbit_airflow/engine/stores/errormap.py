@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from orbit_airflow.engine.errors import (
     InvalidRequest,
     KmsDenied,
     ObjectDeleted,
+    ObjectLocked,
     OrbitError,
     RequestContext,
     StoreError,
@@ -38,6 +40,8 @@ _NOT_SENT = (
     boto.InvalidProxiesConfigError,
 )
 _CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+# S3 has no code of its own for it; these are S3's words, Ceph's and MinIO's.
+_LOCKED = re.compile(r"object lock(?!.*(?:configuration|not enabled))|WORM protected", re.IGNORECASE)
 # More than this a store cannot ask for: a Retry-After of a day would hold the task's slot for a day.
 LONGEST_RETRY_AFTER = 60.0
 
@@ -95,10 +99,12 @@ def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreE
     kind = kind_of(code, status, context.operation)
     if kind is AccessDenied and "kms:" in message.lower():
         kind = KmsDenied
+    elif kind in (AccessDenied, InvalidRequest) and _LOCKED.search(message):
+        kind = ObjectLocked
     if status in (404, 405) and headers.get("x-amz-delete-marker") == "true":
         # HEAD and GET of a key whose newest version is a marker, and of a marker's own version.
         kind, code = ObjectDeleted, "DeleteMarker"
-    hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told)
+    hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told, message)
     return kind(f"{message}{f' ({hint})' if hint else ''}", told)
 
 
@@ -130,6 +136,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 _HIDDEN_HINT = "without s3:ListBucket a missing key answers 403 as well"
 _KMS_WRITE = "the identity needs kms:GenerateDataKey on the bucket's or object's KMS key"
 _KMS_READ = "the identity needs kms:Decrypt on the KMS key: parts, Complete and reads use it"
+_MFA_HINT = "the bucket has MFA delete: its owner removes versions, with an MFA code"
+_LOCK_HINT = "its retention or legal hold must end first; governance is not bypassed"
 _KMS_READERS = frozenset({"UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "GetObject", "HeadObject"})
 _CHECKSUM_HINT = (
     "if these credentials work otherwise, the store may refuse checksum headers this way (R2 did): "
@@ -140,13 +148,17 @@ _BLIND_HEAD = "a HEAD says no more: expired credentials, a wrong customer key or
 _READERS = frozenset({"HeadObject", "GetObject", "HeadBucket", "CopyObject", "GetObjectAttributes"})
 
 
-def _hint(kind: type[StoreError], code: str, context: RequestContext) -> str:
+def _hint(kind: type[StoreError], code: str, context: RequestContext, message: str) -> str:
     """What to do next, as far as it can be told from here."""
     operation = context.operation or ""
     if kind is KmsDenied:
         return _KMS_READ if operation in _KMS_READERS else _KMS_WRITE
     if code in HINTS:
         return HINTS[code]
+    if kind is ObjectLocked:
+        return _LOCK_HINT
+    if kind is AccessDenied and "mfa authentication" in message.lower():
+        return _MFA_HINT
     if kind is AccessDenied:
         hidden = operation in _READERS or code in ("403", "Forbidden")
         unclear = context.status == 401 or code == "Unauthorized"

@@ -26,12 +26,14 @@ from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
+    CopyPartRequest,
     CopyRequest,
     ListRequest,
     ObjectStream,
     PartDigests,
     TransferStore,
 )
+from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 # Small pieces keep a limited line even; a whole block of 1 MiB would be a burst of seconds on a slow one.
 SLICE = 64 * 1024
@@ -190,3 +192,28 @@ class LimitedStore:
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """Passed on."""
         return self._inner.list_uploads(ref, after)
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """With a permit: no byte comes here, but the store is at work on one more."""
+        with self._permits.one(self._cancel.check):
+            return self._inner.copy_part(ref, request)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Passed on."""
+        return self._inner.get_tags(ref)
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Passed on."""
+        self._inner.put_tags(ref, tags)
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """Passed on."""
+        return self._inner.list_versions(request)
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Passed on."""
+        return self._inner.get_versioning(bucket)
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """Passed on."""
+        self._inner.put_versioning(bucket, state)

@@ -30,6 +30,7 @@ from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
     DeleteReceipt,
+    KeyPrefix,
     ListResult,
     ObjectAttributes,
     ObjectInfo,
@@ -46,12 +47,14 @@ from orbit_airflow.engine.runner import LOOK_SECONDS, Cancellation
 from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
+    CopyPartRequest,
     CopyRequest,
     ListRequest,
     ObjectStream,
     PartDigests,
     TransferStore,
 )
+from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 T = TypeVar("T")
 
@@ -180,6 +183,30 @@ class PatientStore:
             return call(self._once)
         finally:
             self._outage.end_turn()
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """Waits."""
+        return self._run(ref, lambda store: store.copy_part(ref, request))
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Waits."""
+        return self._run(ref, lambda store: store.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Waits."""
+        self._run(ref, lambda store: store.put_tags(ref, tags))
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """Waits."""
+        return self._run(request.where.probe, lambda store: store.list_versions(request))
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Waits."""
+        return self._run(KeyPrefix(bucket).probe, lambda store: store.get_versioning(bucket))
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """Waits."""
+        self._run(KeyPrefix(bucket).probe, lambda store: store.put_versioning(bucket, state))
 
 
 class _StillOut(Exception):

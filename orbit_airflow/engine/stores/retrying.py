@@ -15,6 +15,7 @@ from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
     DeleteReceipt,
+    KeyPrefix,
     ListResult,
     ObjectAttributes,
     ObjectInfo,
@@ -33,12 +34,14 @@ from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
+    CopyPartRequest,
     CopyRequest,
     ListRequest,
     ObjectStream,
     PartDigests,
     TransferStore,
 )
+from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 T = TypeVar("T")
 BreakerFor = Callable[[str], CircuitBreaker | None]
@@ -171,6 +174,31 @@ class RetryingStore:
             raise exc.with_note(note) from exc
         self._budget.give(story.taken or 1)
         return answer
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """Repeated: the last copy under a number wins, and each is of the same pinned range."""
+        call = lambda: self._inner.copy_part(ref, request)  # noqa: E731
+        return self._run("UploadPartCopy", ref, call, part_number=request.part.number)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Repeated."""
+        return self._run("GetObjectTagging", ref, lambda: self._inner.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Repeated."""
+        self._run("PutObjectTagging", ref, lambda: self._inner.put_tags(ref, tags))
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """Repeated."""
+        return self._run("ListObjectVersions", request.where.probe, lambda: self._inner.list_versions(request))
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """Repeated."""
+        return self._run("GetBucketVersioning", KeyPrefix(bucket).probe, lambda: self._inner.get_versioning(bucket))
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """Repeated."""
+        self._run("PutBucketVersioning", KeyPrefix(bucket).probe, lambda: self._inner.put_versioning(bucket, state))
 
 
 class _Story:

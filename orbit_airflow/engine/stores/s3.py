@@ -28,7 +28,8 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.options import EngineConfig
-from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.store import Body, CompleteRequest, CopyPartRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.stores import versions
 from orbit_airflow.engine.stores.answers import (
     Answer,
     checksum_in,
@@ -46,6 +47,7 @@ from orbit_airflow.engine.stores.credentials import CredentialKeeper
 from orbit_airflow.engine.stores.customer import CustomerKeyParams, check_transport
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.stream import S3Stream, opened
+from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -66,6 +68,7 @@ class S3Store:
             self._always["ExpectedBucketOwner"] = config.expected_bucket_owner
         if config.request_payer:
             self._always["RequestPayer"] = config.request_payer
+        versions.keep_order(client)
 
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """HeadObject with ChecksumMode."""
@@ -238,6 +241,40 @@ class S3Store:
     ) -> Answer:
         operation = context.operation or ""
         whole = {"Bucket": ref.bucket, "Key": ref.key, **params, **self._always, **self._customer.of(context.operation)}
+        with self._customer.explaining(context), mapping(context):
+            answer: Answer = self._keeper.run(lambda: self._calls.make(operation, method, whole))
+        return answer
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        """UploadPartCopy of a pinned range."""
+        return versions.copy_part(self._ask, self._client, ref, request, self._always)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """GetObjectTagging."""
+        return versions.get_tags(self._ask, self._client, ref)
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """PutObjectTagging."""
+        versions.put_tags(self._ask, self._client, ref, tags)
+
+    def list_versions(self, request: VersionsRequest) -> VersionsPage:
+        """ListObjectVersions."""
+        return versions.list_versions(self._ask, self._client, request)
+
+    def get_versioning(self, bucket: str) -> VersioningStatus:
+        """GetBucketVersioning."""
+        return versions.get_versioning(self._ask, self._client, bucket)
+
+    def put_versioning(self, bucket: str, state: VersioningState) -> None:
+        """PutBucketVersioning."""
+        versions.put_versioning(self._ask, self._client, bucket, state)
+
+    def _ask(self, context: RequestContext, method: Callable[..., Any], params: Mapping[str, Any]) -> Answer:
+        operation = context.operation or ""
+        whole = {**params, **self._always, **self._customer.of(operation)}
+        if "Bucket" in operation:
+            # S3 knows no RequestPayer there.
+            whole.pop("RequestPayer", None)
         with self._customer.explaining(context), mapping(context):
             answer: Answer = self._keeper.run(lambda: self._calls.make(operation, method, whole))
         return answer

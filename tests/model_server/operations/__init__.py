@@ -4,7 +4,7 @@ from tests.model_server.checksums import BY_HEADER
 from tests.model_server.config import ServerProfile
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Operation
-from tests.model_server.operations import buckets, complete, listing, multipart, objects
+from tests.model_server.operations import buckets, complete, copying, listing, multipart, objects
 from tests.model_server.wire import RequestHead
 
 _SERVED = {
@@ -28,8 +28,10 @@ _SERVED = {
         Operation("HeadObject", objects.get_object),
         Operation("DeleteObject", objects.delete_object),
         Operation("GetObjectTagging", objects.get_tagging),
+        Operation("PutObjectTagging", objects.put_tagging),
         Operation("CreateMultipartUpload", multipart.create_upload, multipart.admit_create),
         Operation("UploadPart", multipart.upload_part, multipart.admit_part, stores_body=True),
+        Operation("UploadPartCopy", copying.copy_part, copying.admit_copied_part),
         Operation("ListParts", multipart.list_parts),
         Operation("AbortMultipartUpload", multipart.abort_upload),
         Operation("CompleteMultipartUpload", complete.complete_upload, complete.admit_complete, object_checksum=True),
@@ -67,8 +69,10 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
     ("HEAD", "object", ""): ("HeadObject", "versionId partNumber"),
     ("DELETE", "object", ""): ("DeleteObject", "versionId"),
     ("GET", "object", "tagging"): ("GetObjectTagging", "versionId"),
+    ("PUT", "object", "tagging"): ("PutObjectTagging", "versionId"),
     ("POST", "object", "uploads"): ("CreateMultipartUpload", ""),
     ("PUT", "object", "uploadId"): ("UploadPart", "partNumber"),
+    ("PUT", "object", "uploadId+copy"): ("UploadPartCopy", "uploadId partNumber"),
     ("GET", "object", "uploadId"): ("ListParts", "max-parts part-number-marker"),
     ("DELETE", "object", "uploadId"): ("AbortMultipartUpload", ""),
     ("POST", "object", "uploadId"): ("CompleteMultipartUpload", ""),
@@ -108,6 +112,7 @@ _HEADERS = frozenset(BY_HEADER) | {
         "copy-source",
         "copy-source-if-match",
         "copy-source-if-none-match",
+        "copy-source-range",
         "metadata-directive",
         "tagging-directive",
         "source-expected-bucket-owner",
@@ -122,9 +127,9 @@ def name_of(head: RequestHead) -> str:
     """The operation of a request, or "" when it is none of ours."""
     level = "object" if head.key else "bucket" if head.bucket else "service"
     sub = next((name for name, _ in head.query if name in _SUBRESOURCES), "")
-    if not sub and "x-amz-copy-source" in head.headers:
-        # The one operation that a header makes another one.
-        sub = "x-amz-copy-source"
+    if "x-amz-copy-source" in head.headers and sub in ("", "uploadId"):
+        # The two operations that a header makes other ones.
+        sub = "uploadId+copy" if sub else "x-amz-copy-source"
     return _ROUTES.get((head.method, level, sub), ("", ""))[0]
 
 

@@ -24,7 +24,7 @@ from tests.model_server.operations.traits import (
 )
 from tests.model_server.state import ObjectChecksum, ObjectTraits, StoredVersion
 from tests.model_server.wire import Response
-from tests.model_server.xml_text import document, iso_time, node, tree
+from tests.model_server.xml_text import document, iso_time, node, parse, tree
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
@@ -143,6 +143,18 @@ def get_tagging(ex: Exchange) -> Response:
     return answer
 
 
+def put_tagging(ex: Exchange) -> Response:
+    """Replace the tags of a version."""
+    if ex.declared is None and "content-md5" not in ex.head.headers:
+        raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
+    version, found = find_version(ex), parse(ex.body.data, "Tagging").findall("TagSet/Tag")
+    tags = tuple((item.findtext("Key") or "", item.findtext("Value") or "") for item in found)
+    if len(tags) > 10 or len({name for name, _ in tags}) != len(tags):
+        raise S3Error("InvalidTag", "Object tags cannot be greater than 10, and a key stands once.")
+    version.traits = replace(version.traits, tags=tags)
+    return Response(headers=version_id_header(ex, version))
+
+
 def admit_copy(ex: Exchange) -> None:
     """The target may be written; the source is looked at when the work is done."""
     ex.world.store.bucket(ex.bucket)
@@ -155,8 +167,10 @@ def admit_copy(ex: Exchange) -> None:
 
 def copy_object(ex: Exchange) -> Response:
     """A new version of the key with another version's bytes: one part, whatever the source was made of."""
-    place, source = _copy_source(ex)
-    _check_source(ex, source)
+    place, source = copy_source(ex)
+    if source.size > ex.world.profile.max_put_size:
+        raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size.")
+    check_source(ex, source)
     version = new_version(ex, _copied_traits(ex, source))
     same = place == (ex.bucket, ex.key) and not _named_version(ex)
     if same and ex.head.header("x-amz-metadata-directive", "COPY") == "COPY" and _plain(version, source):
@@ -191,7 +205,7 @@ def _named_version(ex: Exchange) -> str:
     return urllib.parse.unquote(found)
 
 
-def _copy_source(ex: Exchange) -> tuple[tuple[str, str], StoredVersion]:
+def copy_source(ex: Exchange) -> tuple[tuple[str, str], StoredVersion]:
     """(bucket, key) and the version that the header names; a literal '?' in a key is percent-encoded there."""
     path = ex.head.header("x-amz-copy-source").partition("?versionId=")[0]
     if not path.isascii():
@@ -202,13 +216,11 @@ def _copy_source(ex: Exchange) -> tuple[tuple[str, str], StoredVersion]:
     owner = ex.head.header("x-amz-source-expected-bucket-owner", ex.world.profile.account_id)
     if owner != ex.world.profile.account_id:
         raise S3Error("AccessDenied", "The bucket is not owned by the expected account.")
-    version = version_of(ex, bucket, key, _named_version(ex))
-    if version.size > ex.world.profile.max_put_size:
-        raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size.")
-    return (bucket, key), version
+    return (bucket, key), version_of(ex, bucket, key, _named_version(ex))
 
 
-def _check_source(ex: Exchange, source: StoredVersion) -> None:
+def check_source(ex: Exchange, source: StoredVersion) -> None:
+    """The conditions on the source hold."""
     wanted, unless = ex.head.header("x-amz-copy-source-if-match"), ex.head.header("x-amz-copy-source-if-none-match")
     failed = wanted and wanted.strip('"') not in ("*", source.etag)
     if failed or (unless and unless.strip('"') in ("*", source.etag)):

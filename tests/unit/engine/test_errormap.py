@@ -105,6 +105,7 @@ def test_every_answer_class_can_come_out() -> None:
     answers = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StoreError)}
     raised_by_the_engine = {StoreError, errors.Network, errors.CircuitOpen, ConnectionLost, errors.ObjectDeleted}
     raised_by_the_engine |= {errors.Garbled}
+    raised_by_the_engine |= {errors.ObjectLocked}
     assert set(codes.CODES) | set(codes.BY_STATUS.values()) == answers - raised_by_the_engine
 
 
