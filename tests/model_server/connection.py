@@ -11,6 +11,7 @@ from tests.model_server.errors import ConnectionCut, S3Error
 from tests.model_server.exchange import Exchange, World
 from tests.model_server.fault_actions import AnswerNow, FaultRunner, MidEdge, cut_stream, distort
 from tests.model_server.operations import name_of, operation_of
+from tests.model_server.range_faults import bend
 from tests.model_server.records import RequestRecord
 from tests.model_server.sigv4 import authenticate
 from tests.model_server.wire import (
@@ -137,6 +138,8 @@ class Turn:
             self._head, world.keyring, world.region, world.clock(), profile.max_skew_seconds
         )
         self._record.identity = exchange.identity.canonical_id
+        # Behind the signature, which is of what was really asked.
+        bend(exchange, self._runner.at("before"))
         operation = operation_of(self._head, profile)
         plan = plan_body(self._head, operation, flexible=profile.flexible_checksums)
         self._record.bytes_expected = plan.length

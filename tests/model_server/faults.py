@@ -27,11 +27,18 @@ Action = Literal[
     "callback",
     "skew",
     "redirect",
+    "short_body",
+    "short_chunked",
+    "no_content_range",
+    "ignore_range",
+    "neighbour",
 ]
 FlipShows = Literal["nowhere", "listing", "answer"]
 
 # These change what was done or answered, so they can act only once the work is done.
-_ONLY_AFTER = frozenset({"empty_etag", "flip"})
+_ONLY_AFTER = frozenset({"empty_etag", "flip", "short_body", "short_chunked", "no_content_range"})
+# And these change what is asked, so they can act only before.
+_ONLY_BEFORE = frozenset({"ignore_range", "neighbour"})
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class Fault:
     GetObject), "after" when the work is done and the answer is not sent. Without a stage, `flip` and `empty_etag` act
     after, `stop_reading` mid, everything else before. `flip_shows` says who sees a flipped byte: "nowhere" only a
     reader of the object, "listing" also ETag and checksum in HEAD and ListParts, "answer" also this request's answer.
+
+    Five change a GetObject's answer and nothing else. "short_body" ends it after `at_fraction`, with a Content-Length
+    that agrees and a Content-Range that does not; "short_chunked" the same with chunks and a clean last one;
+    "no_content_range" drops that header; "ignore_range" answers 200 with the whole object; "neighbour" gives the bytes
+    of the range beside the one that was asked for and is claimed.
     """
 
     operation: str | None = None
@@ -70,6 +82,8 @@ class Fault:
             raise ValueError(f"unknown fault stage: {self.stage}")
         if self.action in _ONLY_AFTER and self.stage not in (None, "after"):
             raise ValueError(f"{self.action} acts only after the work is done")
+        if self.action in _ONLY_BEFORE and self.stage not in (None, "before"):
+            raise ValueError(f"{self.action} acts only before the work is done")
         if self.action == "callback" and self.callback is None:
             raise ValueError("a callback fault needs a callable")
         if self.action == "kill" and not (self.pids or self.pid_file):
