@@ -6,7 +6,7 @@ N ?= 200
 SEED ?= 20260917
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills live bench clean
+.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills faults live bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ servers-stop: venv  ## stop what `make servers` started
 
 kills: venv  ## N uploads killed at random instants and at the edges of requests, then continued
 	$(BIN)/python -m tests.kills --runs $(N) --seed $(SEED)
+
+faults: venv  ## one fault at a time beside s3transfer, s5cmd and rclone; writes docs/trust.md (a quarter of an hour)
+	$(BIN)/python -m tests.faults --seed $(SEED) --page docs/trust.md
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live

@@ -62,5 +62,5 @@ def _first(stream: Iterable[memoryview | bytes], length: int) -> Iterator[memory
 def _chunks(stream: Iterable[memoryview | bytes]) -> Iterator[bytes]:
     for block in stream:
         if block:
-            yield b"%x\r\n%b\r\n" % (len(block), block)
+            yield b"%x\r\n%b\r\n" % (len(block), bytes(block))
     yield b"0\r\n\r\n"
