@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +53,7 @@ def run_cell(row: Row, kind: str, client: str, bodies: Bodies, cap: float) -> Ce
         ModelServer(profile=row.profile) as server,
         Elsewhere() as elsewhere,
     ):
+        bodies = replace(bodies, size=bodies.size * row.scale)
         path = Path(home) / "file.bin"
         scene = set_up(row, kind, bodies, server, path, elsewhere.port)
         order = Order(server=server, path=path, download=row.download, part_size=bodies.part_size)

@@ -45,10 +45,18 @@ class Scene:
         draft.write_bytes(self.bodies.generation(1))
         draft.replace(self.path)
 
+    def rewrite(self, _: RequestRecord) -> None:
+        """Somebody writes other bytes into the source, in place."""
+        with self.path.open("r+b") as file:
+            file.write(self.bodies.generation(1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One fault. ``same_length``: it leaves wrong bytes that nothing but a checksum can tell from right ones."""
+    """One fault. ``same_length``: it leaves wrong bytes that nothing but a checksum can tell from right ones.
+
+    ``scale``: the file is so many times larger, so that not every part is under way when the fault comes.
+    """
 
     name: str
     text: str
@@ -57,6 +65,7 @@ class Row:
     profile: ServerProfile = field(default_factory=ServerProfile)
     same_length: bool = False
     twelve: bool = False
+    scale: int = 1
 
     @property
     def download(self) -> bool:
@@ -189,13 +198,22 @@ UPLOADS = (
         name="truncated",
         text="source truncated meanwhile",
         group="uploads",
-        faults=lambda scene: (Fault("UploadPart", "callback", callback=scene.truncate),),
+        faults=lambda scene: (Fault("UploadPart", "callback", nth=3, callback=scene.truncate),),
+        scale=5,
     ),
     Row(
         name="replaced",
         text="source replaced by rename meanwhile",
         group="uploads",
-        faults=lambda scene: (Fault("UploadPart", "callback", callback=scene.replace),),
+        faults=lambda scene: (Fault("UploadPart", "callback", nth=3, callback=scene.replace),),
+        scale=5,
+    ),
+    Row(
+        name="rewritten",
+        text="source rewritten in place meanwhile",
+        group="uploads",
+        faults=lambda scene: (Fault("UploadPart", "callback", nth=3, callback=scene.rewrite),),
+        scale=5,
     ),
     _uploads("part-silence", "part: taken, never answered", Fault("UploadPart", "hang", times=None)),
     _uploads(

@@ -29,7 +29,7 @@ PROOFS = {
     "md5": "md5",
 }
 # What no repetition mends, and what nobody but the caller can decide.
-ERRORS = {"flip-always", "ignored-always", "overwritten", "overwritten-unseen"}
+ERRORS = {"flip-always", "ignored-always", "416", "overwritten", "overwritten-unseen"}
 
 
 def download(scene: Scene, tokens: Path) -> Outcome:
