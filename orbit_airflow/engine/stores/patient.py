@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from orbit_airflow.engine.errors import CircuitOpen, Network, OrbitError, StoreError, Throttled, printable
+from orbit_airflow.engine.errors import CircuitOpen, Garbled, Network, OrbitError, StoreError, Throttled, printable
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import (
     ByteRange,
@@ -264,7 +264,7 @@ class Outage:
         """
         if proves_well(error):
             self.over(number)
-        elif isinstance(error, Network):
+        elif isinstance(error, Network) and not isinstance(error, Garbled):
             with self._changed:
                 self._lost += 1
                 if self._lost >= LOST_ANSWERS:
