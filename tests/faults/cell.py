@@ -85,6 +85,7 @@ def set_up(row: Row, kind: str, bodies: Bodies, server: ModelServer, path: Path,
         bodies.put(server, BUCKET, KEY, scene.kind, 0)
     else:
         path.write_bytes(bodies.generation(0))
+        scene.next_path.write_bytes(bodies.generation(1))
     row.arrange(scene)
     return scene
 

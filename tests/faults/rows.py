@@ -30,6 +30,11 @@ class Scene:
     kind: Kind | None = None
     elsewhere: int = 0
 
+    @property
+    def next_path(self) -> Path:
+        """The next generation of the source, written ahead: a fault that takes long is a stall as well."""
+        return self.path.with_name("next.bin")
+
     def overwrite(self, _: RequestRecord) -> None:
         """Somebody puts the next generation of the object."""
         assert self.kind is not None
@@ -41,9 +46,7 @@ class Scene:
 
     def replace(self, _: RequestRecord) -> None:
         """Somebody renames a new file over the source."""
-        draft = self.path.with_name("next.bin")
-        draft.write_bytes(self.bodies.generation(1))
-        draft.replace(self.path)
+        self.next_path.replace(self.path)
 
     def rewrite(self, _: RequestRecord) -> None:
         """Somebody writes other bytes into the source, in place."""
