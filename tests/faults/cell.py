@@ -82,6 +82,8 @@ def set_up(row: Row, kind: str, bodies: Bodies, server: ModelServer, path: Path,
     server.create_bucket(BUCKET)
     scene = Scene(server=server, bodies=bodies, path=path, kind=KINDS.get(kind), elsewhere=elsewhere)
     if scene.kind is not None:
+        # Ahead of time: the one that overwrites it must be there at once.
+        bodies.version(scene.kind, 1)
         bodies.put(server, BUCKET, KEY, scene.kind, 0)
     else:
         path.write_bytes(bodies.generation(0))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
-from tests.model_server import ModelServer
+import boto3
+from botocore.config import Config
+
+from tests.model_server import ModelServer, ServerProfile
 from tests.model_server.blobs import Blob, Content
-from tests.model_server.checksums import ALGORITHMS, ChecksumType, composite, digest_of, encode_digest
-from tests.model_server.state import ObjectChecksum, ObjectTraits, StoredVersion
+from tests.model_server.checksums import ALGORITHMS, ChecksumType, digest_of, encode_digest
+from tests.model_server.state import StoredVersion
+
+_NURSERY = "nursery"
+_GROWING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +47,6 @@ KINDS = {
 }
 
 
-_MANAGED = {
-    "x-amz-server-side-encryption": "aws:kms",
-    "x-amz-server-side-encryption-aws-kms-key-id": "arn:aws:kms:us-east-1:123456789012:key/faults",
-}
-
-
 @dataclass(frozen=True)
 class Bodies:
     """Two generations of one object, equally long, cut into parts of ``part_size``."""
@@ -58,24 +59,27 @@ class Bodies:
         """The bytes of the object, 0 the first."""
         return _body(self.seed + number, self.size)
 
+    def version(self, kind: Kind, number: int) -> StoredVersion:
+        """What a store keeps of a generation. The first call of each takes its time, as an upload does."""
+        with _GROWING:
+            return _grown(self, kind, number)
+
     def put(self, server: ModelServer, bucket: str, key: str, kind: Kind, number: int) -> None:
         """Make a generation the current object, as if somebody had uploaded it, without a request."""
-        world, body = server._world, self.generation(number)
-        step = self.part_size if kind.multipart else self.size
-        parts = tuple(body[at : at + step] for at in range(0, self.size, step))
-        content = Content(tuple(_blob(server, part) for part in parts))
-        checksum = _checksum(kind, parts)
-        traits = ObjectTraits(encryption=dict(_MANAGED) if kind.managed else {})
-        version = StoredVersion(
-            key, "", content, _etag(parts, kind, self.seed + number), traits, world.store.now(), world.owner, checksum
-        )
-        version.multipart = kind.multipart
-        world.store.put(bucket, version)
+        world, version = server._world, self.version(kind, number)
+        content = Content(tuple(_blob(server, part) for part in _parts(self, kind, number)))
+        world.store.put(bucket, replace(version, key=key, content=content, last_modified=world.store.now()))
 
 
 @cache
 def _body(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
+
+
+def _parts(bodies: Bodies, kind: Kind, number: int) -> list[bytes]:
+    body = bodies.generation(number)
+    step = bodies.part_size if kind.multipart else bodies.size
+    return [body[at : at + step] for at in range(0, bodies.size, step)]
 
 
 def _blob(server: ModelServer, part: bytes) -> Blob:
@@ -84,21 +88,50 @@ def _blob(server: ModelServer, part: bytes) -> Blob:
     return writer.finish()
 
 
-def _etag(parts: tuple[bytes, ...], kind: Kind, seed: int) -> str:
-    if kind.managed:
-        return f"{random.Random(seed).randbytes(16).hex()}-{len(parts)}"
-    digests = [hashlib.md5(part).digest() for part in parts]
-    return f"{hashlib.md5(b''.join(digests)).hexdigest()}-{len(parts)}" if kind.multipart else digests[0].hex()
-
-
 @cache
-def _checksum(kind: Kind, parts: tuple[bytes, ...]) -> ObjectChecksum | None:
-    """Cached, because a CRC by table takes seconds."""
-    if not kind.algorithm:
-        return None
-    algorithm = ALGORITHMS[kind.algorithm]
-    if kind.type == "FULL_OBJECT":
-        value = encode_digest(digest_of(algorithm, parts))
-    else:
-        value = composite(algorithm, [digest_of(algorithm, [part]) for part in parts])
-    return ObjectChecksum(algorithm, value, kind.type)
+def _grown(bodies: Bodies, kind: Kind, number: int) -> StoredVersion:
+    """Really uploaded once, to a server of its own, so that the object is exactly what the store makes of it."""
+    parts = _parts(bodies, kind, number)
+    with ModelServer(profile=ServerProfile(min_part_size=1)) as server:
+        server.create_bucket(_NURSERY)
+        (_upload if kind.multipart else _put)(_client(server), kind, parts)
+        version = server._world.store.current(_NURSERY, kind.name)
+        assert version is not None
+    if not kind.managed:
+        return version
+    # As on AWS, where the ETag of parts under a managed key still has their number.
+    return replace(version, etag=f"{random.Random(bodies.seed + number).randbytes(16).hex()}-{len(parts)}")
+
+
+def _client(server: ModelServer) -> Any:
+    # Checksums are those that a kind names, and no others.
+    config = Config(request_checksum_calculation="when_required", s3={"addressing_style": "path"})
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+        config=config,
+    )
+
+
+def _put(client: Any, kind: Kind, parts: list[bytes]) -> None:
+    client.put_object(Bucket=_NURSERY, Key=kind.name, Body=b"".join(parts))
+
+
+def _upload(client: Any, kind: Kind, parts: list[bytes]) -> None:
+    chosen: dict[str, str] = {"ServerSideEncryption": "aws:kms"} if kind.managed else {}
+    if kind.algorithm:
+        chosen |= {"ChecksumAlgorithm": kind.algorithm, "ChecksumType": kind.type}
+    place = {"Bucket": _NURSERY, "Key": kind.name}
+    place["UploadId"] = client.create_multipart_upload(**place, **chosen)["UploadId"]
+    listed = []
+    for number, part in enumerate(parts, 1):
+        sums = {}
+        if kind.algorithm:
+            algorithm = ALGORITHMS[kind.algorithm]
+            sums = {algorithm.element: encode_digest(digest_of(algorithm, [part]))}
+        answer = client.upload_part(**place, PartNumber=number, Body=part, **sums)
+        listed.append({"PartNumber": number, "ETag": answer["ETag"], **sums})
+    client.complete_multipart_upload(**place, MultipartUpload={"Parts": listed})
