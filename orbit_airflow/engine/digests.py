@@ -42,7 +42,7 @@ class CrcAlgorithm:
 
     def to_base64(self, value: int) -> str:
         """The value as S3 writes it: base64 of its bytes, big-endian."""
-        return base64.b64encode(value.to_bytes(self.size, "big")).decode()
+        return encoded(value.to_bytes(self.size, "big"))
 
     def from_base64(self, text: str) -> int:
         """The value of what S3 wrote. ValueError when it is none of this algorithm, or a COMPOSITE one."""
@@ -75,6 +75,27 @@ _SAMPLE = bytes(range(256)) * 16
 
 CRC32 = CrcAlgorithm(name="CRC32", size=4, polynomial=POLYNOMIAL, update=crc32)
 
+
+class _RunningCrc:
+    """A CRC with the face of a hash."""
+
+    def __init__(self, algorithm: CrcAlgorithm) -> None:
+        self._algorithm = algorithm
+        self._value = 0
+
+    def update(self, data: Buffer, /) -> None:
+        """Continues over ``data``."""
+        self._value = self._algorithm.update(data, self._value)
+
+    def digest(self) -> bytes:
+        """As S3 encodes it."""
+        return self._value.to_bytes(self._algorithm.size, "big")
+
+    def hexdigest(self) -> str:
+        """The same in hex digits."""
+        return self.digest().hex()
+
+
 _HASHES: Mapping[str, Callable[[], Hash]] = {
     "SHA1": partial(hashlib.sha1, usedforsecurity=False),
     "SHA256": hashlib.sha256,
@@ -86,6 +107,17 @@ _HASHES: Mapping[str, Callable[[], Hash]] = {
 def hash_algorithm(name: str) -> Callable[[], Hash] | None:
     """Makes hashers of S3's algorithm ``name``; None for CRCs and for what has no fast implementation here."""
     return _HASHES.get(name)
+
+
+def digest_algorithm(name: str) -> Callable[[], Hash] | None:
+    """Makes hashers of S3's algorithm ``name``, hash or CRC; None when nothing fast here computes it."""
+    crc = crc_algorithm(name)
+    return hash_algorithm(name) if crc is None else partial(_RunningCrc, crc)
+
+
+def encoded(digest: bytes) -> str:
+    """A digest as S3 writes it."""
+    return base64.b64encode(digest).decode()
 
 
 def crc_algorithm(name: str) -> CrcAlgorithm | None:

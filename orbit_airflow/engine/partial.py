@@ -26,6 +26,7 @@ PART, JOURNAL = ".orbit-part", ".orbit-journal"
 NONCE = re.compile(r"[0-9a-f]{16}")
 # How often a file is made again that somebody else took for a left-over before it was locked.
 _MAKE_TRIES = 5
+_umask_lock = threading.Lock()
 
 
 def hidden_name(target: Target, nonce: str, ending: str) -> str:
@@ -176,11 +177,23 @@ class PartialFile:
         """The bytes that were written are on the disk when this returns. OSError as it comes."""
         os.fdatasync(self._fd)
 
-    def finish(self, mode: int, mtime_ns: int | None) -> os.stat_result:
-        """Permissions and time, and everything on the disk. OSError as it comes."""
-        os.fchmod(self._fd, mode)
+    def dress(self, mode: int | None, mtime_ns: int | None) -> None:
+        """Permission bits (None: what the umask leaves of 0o666) and time. TargetError when what was asked for cannot
+        be; a file system without permissions is no reason to fail when nobody asked.
+        """
+        try:
+            os.fchmod(self._fd, 0o666 & ~umask() if mode is None else mode)
+        except OSError as exc:
+            if mode is not None:
+                raise failure(exc, f"cannot give {printable(self.target.path)} the mode {mode:o}") from exc
         if mtime_ns is not None:
-            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            try:
+                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            except OSError as exc:
+                raise failure(exc, f"cannot set the time of {printable(self.target.path)}") from exc
+
+    def sync(self) -> os.stat_result:
+        """Everything is on the disk when this returns. OSError as it comes."""
         os.fsync(self._fd)
         return os.fstat(self._fd)
 
@@ -225,6 +238,21 @@ def _is_named(target: Target, name: str, fd: int) -> bool:
         return os.path.samestat(os.lstat(name, dir_fd=target.directory), os.fstat(fd))
     except OSError:
         return False
+
+
+def umask() -> int:
+    """The process's umask. Linux tells; elsewhere it can only be read by setting it."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    with _umask_lock:
+        current = os.umask(0o077)
+        os.umask(current)
+    return current
 
 
 @cache

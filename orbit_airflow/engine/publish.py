@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from datetime import datetime
 
 from orbit_airflow.engine.download_job import DownloadJob
@@ -14,8 +12,6 @@ from orbit_airflow.engine.journal import SyncFailed
 from orbit_airflow.engine.model import Integrity, ObjectInfo
 from orbit_airflow.engine.salvage import Workplace
 from orbit_airflow.engine.target import Target
-
-_umask_lock = threading.Lock()
 
 
 def publish(
@@ -32,10 +28,9 @@ def publish(
     meanwhile; the part file stays then.
     """
     integrity, crc = proof
-    mode = job.options.file_mode if job.options.file_mode is not None else 0o666 & ~_umask()
-    mtime = _nanoseconds(info.last_modified) if job.options.keep_mtime else None
+    place.partial.dress(job.options.file_mode, _nanoseconds(info.last_modified) if job.options.keep_mtime else None)
     try:
-        found = place.partial.finish(mode, mtime)
+        found = place.partial.sync()
     except OSError as exc:
         raise SyncFailed.of(exc, target) from exc
     if found.st_size != info.size or found.st_nlink != 1:
@@ -58,18 +53,3 @@ def publish(
 
 def _nanoseconds(when: datetime | None) -> int | None:
     return int(when.timestamp()) * 1_000_000_000 if when is not None else None
-
-
-def _umask() -> int:
-    """The process's umask. Linux tells; elsewhere it can only be read by setting it."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except (OSError, ValueError):
-        pass
-    with _umask_lock:
-        current = os.umask(0o077)
-        os.umask(current)
-    return current

@@ -33,6 +33,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -89,6 +90,10 @@ class PatientStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Waits."""
         return self._run(ref, lambda store: store.head(ref))
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """Waits."""
+        return self._run(ref, lambda store: store.head_part(ref, number))
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
         """Waits until the answer's headers are there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Self
 
@@ -18,9 +17,15 @@ from orbit_airflow.engine.errors import (
     StoreError,
 )
 from orbit_airflow.engine.model import ByteRange, ObjectInfo, ObjectRef
-from orbit_airflow.engine.stores.answers import Answer, checksum_in, info_in, mapping, understanding, unquoted
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+from orbit_airflow.engine.stores.answers import (
+    CONTENT_RANGE,
+    Answer,
+    checksum_in,
+    info_in,
+    mapping,
+    understanding,
+    unquoted,
+)
 
 
 class S3Stream:
@@ -117,7 +122,7 @@ def _total_size(answer: Answer, span: ByteRange | None, length: int, context: Re
         return length
     if status == 200 and not described and span == ByteRange(0, length):
         return length
-    found = _CONTENT_RANGE.fullmatch(described or "")
+    found = CONTENT_RANGE.fullmatch(described or "")
     if status != 206 or found is None:
         raise Garbled(f"{span.header} was asked for, the answer is {status} {described}", context)
     first, last, total = (int(number) for number in found.groups())

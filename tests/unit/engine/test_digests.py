@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orbit_airflow.engine import digests
 from orbit_airflow.engine.checksums import Buffer
-from orbit_airflow.engine.digests import CRC32, CrcAlgorithm, crc_algorithm, hash_algorithm
+from orbit_airflow.engine.digests import CRC32, CrcAlgorithm, crc_algorithm, digest_algorithm, encoded, hash_algorithm
 from tests.model_server import checksums as judge
 
 CHECK_VALUES = {"CRC32": 0xCBF43926, "CRC32C": 0xE3069283, "CRC64NVME": 0xAE8B14860A799888}
@@ -31,8 +31,10 @@ NAMED = [pytest.param(crc, id=crc.name) for crc in CRCS]
 
 
 def _slow(crc: CrcAlgorithm, data: bytes) -> int:
-    """By the model server's table, which shares nothing with the native code."""
-    return int.from_bytes(judge.digest_of(judge.algorithm_named(crc.name), [data]), "big")
+    """By the model server's tables, which share nothing with the native code."""
+    table = judge.TableCrc(*judge.TABLES[crc.name])
+    table.update(data)
+    return int.from_bytes(table.digest(), "big")
 
 
 @pytest.mark.parametrize("crc", NAMED)
@@ -125,11 +127,25 @@ def test_hashes_by_the_names_of_s3(name: str) -> None:
     assert crc_algorithm(name) is None
 
 
+@pytest.mark.parametrize("name", judge.ALGORITHMS)
+def test_every_algorithm_has_the_face_of_a_hash(name: str) -> None:
+    """Block by block; the digest is what S3 encodes."""
+    made = digest_algorithm(name)
+    assert made is not None
+    hasher = made()
+    for block in (b"1234", memoryview(b"567"), bytearray(b"89")):
+        hasher.update(block)
+    expected = judge.digest_of(judge.algorithm_named(name), [b"123456789"])
+    assert (hasher.digest(), hasher.hexdigest()) == (expected, expected.hex())
+    assert encoded(hasher.digest()) == judge.encode_digest(expected)
+
+
 @pytest.mark.parametrize("name", ["XXHASH64", "XXHASH3", "XXHASH128", "crc32", "", "CRC16"])
 def test_what_is_not_fast_here_is_not_there(name: str) -> None:
     """None, and never a slow substitute."""
     assert crc_algorithm(name) is None
     assert hash_algorithm(name) is None
+    assert digest_algorithm(name) is None
 
 
 @pytest.mark.parametrize("name", ["CRC32C", "CRC64NVME"])

@@ -108,7 +108,7 @@ def test_what_was_done_to_the_part_file_is_found_out(bench: Bench, harm: Callabl
     result = bench.download()
     assert bench.target.read_bytes() == data
     assert result.integrity is Integrity.FULL_CRC
-    kept = {cut: 3 * PART, flip: 4 * PART, grow: 5 * PART}.get(harm, 0)
+    kept = {"cut": 3 * PART, "flip": 4 * PART, "grow": 5 * PART}.get(harm.__name__, 0)
     assert result.bytes_saved == kept
     if harm is to_link:
         assert (bench.folder / "victim").read_bytes() == b"precious"
