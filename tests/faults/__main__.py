@@ -11,11 +11,11 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.setting import ROOT, machine
 from tests.faults.cell import Cell, run_cell
@@ -53,6 +53,17 @@ def main() -> int:
 
     with ThreadPoolExecutor(chosen.jobs) as pool:
         cells = list(pool.map(fill, places))
+    broken = _broken(cells)
+    if chosen.keep is not None:
+        kept = _kept(json.loads(chosen.keep.read_text(encoding="utf-8")), chosen.clients)
+        facts["other clients"] = f"of {kept.date}"
+        cells += kept.cells
+        chosen.clients = [client for client in CLIENTS if any(cell.client == client for cell in cells)]
+    _tell(chosen, facts, cells)
+    return broken
+
+
+def _tell(chosen: argparse.Namespace, facts: dict[str, str], cells: list[Cell]) -> None:
     text = tables(cells, chosen.clients, chosen.cap)
     print(f"\n{text}\n\n{summary(cells, chosen.clients)}")
     if chosen.json is not None:
@@ -61,7 +72,18 @@ def main() -> int:
         chosen.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
     if chosen.page is not None:
         written(chosen.page, facts, text)
-    return _broken(cells)
+
+
+class _Earlier(NamedTuple):
+    """What another run found out about clients that do not take part in this one."""
+
+    date: str
+    cells: list[Cell]
+
+
+def _kept(told: Mapping[str, Any], here: Sequence[str]) -> _Earlier:
+    others = [item for item in told["cells"] if item["client"] not in here]
+    return _Earlier(told["facts"]["date"], [Cell(**{**item, "notes": tuple(item["notes"])}) for item in others])
 
 
 def _arguments() -> argparse.Namespace:
@@ -75,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cap", type=float, default=90.0, help="seconds after which a client hangs")
     parser.add_argument("--jobs", type=int, default=4, help="cells at a time")
     parser.add_argument("--json", type=Path, help="all cells are written to this file")
+    parser.add_argument("--keep", type=Path, help="an earlier --json file: other clients' cells are taken from there")
     parser.add_argument("--page", type=Path, help="the tables are written between this page's markers")
     chosen = parser.parse_args()
     for wanted, known in ((chosen.rows, ROWS), (chosen.kinds, KINDS)):
