@@ -19,6 +19,7 @@ from orbit_airflow.engine.errors import (
     ObjectChanged,
     OrbitError,
     RestartsExhausted,
+    TargetBusy,
     printable,
 )
 from orbit_airflow.engine.events import Meter, TransferCompleted, TransferDirection, TransferFailed, TransferStarted
@@ -37,6 +38,8 @@ from orbit_airflow.engine.verify import LocalBytes, best_proof, refuse_weak
 
 # How often an object is fetched whose bytes are not what the store says they are.
 MAX_READINGS = 2
+# How long a later try waits for the file that an earlier one still holds, and how often it looks. Seconds.
+BUSY_SECONDS, BUSY_LOOK = 10.0, 0.5
 
 
 class DownloadFlow:
@@ -118,7 +121,7 @@ class DownloadFlow:
         if proof is not None:
             refuse_weak(proof, job.options.require_integrity, info)
             return self._found_finished(target, token, info, proof)
-        with workplace(job, target, info) as place:
+        with self._workplace(target, info) as place:
             try:
                 return self._fetched(target, place, info)
             except IntegrityTooWeak:
@@ -126,6 +129,19 @@ class DownloadFlow:
             except (IntegrityError, ObjectChanged, SyncFailed):
                 place.discard()
                 raise
+
+    def _workplace(self, target: Target, info: ObjectInfo) -> Workplace:
+        """A later try waits a little: what holds the file may be the one before it, which is just ending."""
+        job, waited = self._job, 0.0
+        patience = BUSY_SECONDS if job.options.try_number > 1 else 0.0
+        while True:
+            try:
+                return workplace(job, target, info)
+            except TargetBusy:
+                if waited >= patience:
+                    raise
+            job.call.cancel.sleep(BUSY_LOOK)
+            waited += BUSY_LOOK
 
     def _pinned(self, token: DownloadToken | None) -> ObjectInfo:
         """The object that every request of this attempt is about. ObjectChanged when an earlier try's is gone."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orbit_airflow.engine.digests import CrcAlgorithm
 from orbit_airflow.engine.download_job import BLOCK, DownloadJob
-from orbit_airflow.engine.errors import Network, ObjectChanged, PreconditionFailed
+from orbit_airflow.engine.errors import Garbled, InvalidRequest, Network, ObjectChanged, PreconditionFailed
 from orbit_airflow.engine.events import Meter
 from orbit_airflow.engine.journal import Journal
 from orbit_airflow.engine.model import ByteRange, ObjectInfo, Part
@@ -17,6 +17,7 @@ from orbit_airflow.engine.runner import Cancellation, run_all
 from orbit_airflow.engine.store import ObjectStream
 
 _Worker = Callable[[int, int], None]
+_RANGE_REFUSED = 416
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +109,7 @@ class Fetching:
         try:
             while True:
                 before = done
-                with self._opened(part, done) as stream:
-                    crc, done, broken = self._drained(stream, part, (crc, done), buffer)
+                crc, done, broken = self._asked_once(part, (crc, done), buffer)
                 if broken is None:
                     return crc
                 fruitless = 0 if done > before else fruitless + 1
@@ -119,6 +119,18 @@ class Fetching:
         except BaseException:
             self.meter.rewind(done)
             raise
+
+    def _asked_once(self, part: Part, state: tuple[int, int], buffer: memoryview) -> tuple[int, int, Network | None]:
+        """One request: CRC and length so far, and what broke it off."""
+        try:
+            stream = self._opened(part, state[1])
+        except InvalidRequest as exc:
+            if exc.context.status != _RANGE_REFUSED:
+                raise
+            # The object has these bytes, as every other answer says; somebody on the way does not know it.
+            return *state, Garbled("the range is said to be outside of the object", exc.context)
+        with stream:
+            return self._drained(stream, part, state, buffer)
 
     def _opened(self, part: Part, done: int) -> ObjectStream:
         """The range's bytes behind the first ``done``, of the pinned object. ObjectChanged when there is another."""

@@ -155,13 +155,14 @@ def _crc(job: DownloadJob, fd: int, size: int, algorithm: CrcAlgorithm) -> int:
     return crc
 
 
-def _filled(fd: int, view: memoryview, offset: int, target: Target) -> None:
+def _filled(fd: int, view: memoryview, offset: int, target: Target) -> int:
     done = 0
     while done < len(view):
         count = os.preadv(fd, [view[done:]], offset + done)
         if not count:
             raise TargetError(f"{printable(target.path)} was cut while it was read")
         done += count
+    return done
 
 
 @contextmanager

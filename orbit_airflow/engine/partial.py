@@ -26,6 +26,8 @@ PART, JOURNAL = ".orbit-part", ".orbit-journal"
 NONCE = re.compile(r"[0-9a-f]{16}")
 # How often a file is made again that somebody else took for a left-over before it was locked.
 _MAKE_TRIES = 5
+# What st_blocks counts in, whatever the file system's own blocks are.
+_BLOCK_UNIT = 512
 _umask_lock = threading.Lock()
 
 
@@ -161,8 +163,8 @@ class PartialFile:
         except OSError as exc:
             raise failure(exc, f"cannot write to {printable(self.target.path)} at {offset + done}") from exc
 
-    def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill ``view`` from ``offset``. TargetError when the file ends before, or cannot be read."""
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill ``view`` from ``offset``; its length. TargetError when the file ends before, or cannot be read."""
         done = 0
         while done < len(view):
             try:
@@ -172,6 +174,7 @@ class PartialFile:
             if not count:
                 raise TargetError(f"{printable(self.name)} ends at {offset + done}")
             done += count
+        return done
 
     def sync_data(self) -> None:
         """The bytes that were written are on the disk when this returns. OSError as it comes."""
@@ -207,9 +210,11 @@ class PartialFile:
         self.target.remove(self.name)
 
     def _allocate(self, size: int) -> None:
-        room = self.target.room()
-        if size > room:
-            raise DiskFull(f"{printable(self.target.path)} needs {size} bytes and its file system has {room} left")
+        room, has = self.target.room(), os.fstat(self._fd).st_blocks * _BLOCK_UNIT
+        if size - has > room:
+            raise DiskFull(
+                f"{printable(self.target.path)} needs {size - has} bytes and its file system has {room} left"
+            )
         if not size:
             return
         try:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orbit_airflow.engine.digests import CrcAlgorithm, Hash, crc_algorithm, hash_algorithm
+from orbit_airflow.engine.digests import CrcAlgorithm, digest_algorithm, encoded
 from orbit_airflow.engine.errors import IntegrityError, IntegrityTooWeak, RequestContext
-from orbit_airflow.engine.model import MIB, Checksum, ChecksumType, Integrity, ObjectInfo
+from orbit_airflow.engine.layout import ReadInto, digest_of
+from orbit_airflow.engine.model import Checksum, ChecksumType, Integrity, ObjectInfo
 
-# Fills a view from an offset of the file.
-ReadInto = Callable[[memoryview, int], None]
-_BLOCK = MIB
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MULTIPART = re.compile(r"[0-9a-f]{32}-[0-9]{1,5}")
 _STRENGTH = (Integrity.FULL_CRC, Integrity.PART_CRC, Integrity.MD5, Integrity.SIZE_ETAG)
@@ -28,17 +25,6 @@ class LocalBytes:
     crc: int
     read_into: ReadInto
     check: Callable[[], None]
-
-    def digest(self, hasher: Hash) -> Hash:
-        """``hasher`` over all bytes, read once more from the disk."""
-        buffer, done = memoryview(bytearray(max(1, min(_BLOCK, self.size)))), 0
-        while done < self.size:
-            self.check()
-            view = buffer[: min(len(buffer), self.size - done)]
-            self.read_into(view, done)
-            hasher.update(view)
-            done += len(view)
-        return hasher
 
 
 def refuse_weak(found: Integrity, wanted: Integrity | str | None, info: ObjectInfo, *, ahead: bool = False) -> None:
@@ -56,9 +42,9 @@ def refuse_weak(found: Integrity, wanted: Integrity | str | None, info: ObjectIn
 def best_proof(info: ObjectInfo) -> Integrity:
     """The strongest proof that what the store says about an object may turn out to allow."""
     checksum = info.checksum
-    if checksum is not None and _computable(checksum.algorithm):
+    if checksum is not None and digest_algorithm(checksum.algorithm) is not None:
         return Integrity.FULL_CRC if checksum.type is ChecksumType.FULL_OBJECT else Integrity.PART_CRC
-    if not _managed(info) and (_MD5.fullmatch(info.etag) or _MULTIPART.fullmatch(info.etag)):
+    if not managed(info) and (_MD5.fullmatch(info.etag) or _MULTIPART.fullmatch(info.etag)):
         return Integrity.MD5
     return Integrity.SIZE_ETAG
 
@@ -77,17 +63,17 @@ def prove_whole(info: ObjectInfo, local: LocalBytes) -> Integrity | None:
                     info, f"the object's {checksum.algorithm} is {checksum.value}", f"the file's is {value}"
                 )
             return Integrity.FULL_CRC
-    if checksum is not None or _managed(info) or not _MD5.fullmatch(info.etag):
+    if checksum is not None or managed(info) or not _MD5.fullmatch(info.etag):
         return None
     return prove_md5(info, local)
 
 
 def prove_md5(info: ObjectInfo, local: LocalBytes) -> Integrity | None:
     """What an ETag that is an MD5 by S3's rules proves: 32 hex digits and no key management. None when it is none."""
-    hasher = hash_algorithm("MD5")
-    if hasher is None or _managed(info) or not _MD5.fullmatch(info.etag):
+    if managed(info) or not _MD5.fullmatch(info.etag):
         return None
-    value = local.digest(hasher()).hexdigest()
+    digest = digest_of("MD5", local.read_into, local.size, check=local.check)
+    value = digest.hex() if digest is not None else None
     if value != info.etag:
         raise differing(
             info,
@@ -105,15 +91,12 @@ def differing(info: ObjectInfo, theirs: str, ours: str) -> IntegrityError:
 def _full_value(checksum: Checksum, local: LocalBytes) -> str | None:
     if checksum.algorithm == local.algorithm.name:
         return local.algorithm.to_base64(local.crc)
-    hasher = hash_algorithm(checksum.algorithm)
-    return base64.b64encode(local.digest(hasher()).digest()).decode() if hasher is not None else None
+    digest = digest_of(checksum.algorithm, local.read_into, local.size, check=local.check)
+    return encoded(digest) if digest is not None else None
 
 
-def _computable(algorithm: str) -> bool:
-    return crc_algorithm(algorithm) is not None or hash_algorithm(algorithm) is not None
-
-
-def _managed(info: ObjectInfo) -> bool:
+def managed(info: ObjectInfo) -> bool:
+    """True when the ETag is certainly made of no MD5: key management is involved."""
     return info.customer_key or (info.server_side_encryption or "").startswith("aws:kms")
 
 

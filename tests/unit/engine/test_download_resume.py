@@ -17,7 +17,9 @@ from orbit_airflow.engine.errors import (
     ConfigError,
     ConnectionLost,
     DiskFull,
+    Garbled,
     IntegrityError,
+    InvalidRequest,
     ObjectChanged,
     Paused,
     RequestContext,
@@ -295,6 +297,20 @@ def test_a_body_that_breaks_off_goes_on_where_it_broke(bench: Bench) -> None:
     assert result.bytes_received == size
 
 
+def test_a_range_that_somebody_calls_unsatisfiable_is_asked_for_again(bench: Bench) -> None:
+    """416 for bytes that the object has is no answer; for ever it is an error, and no hole in the file."""
+    data = bench.store(data_of(SIZE))
+    refused = InvalidRequest("InvalidRange", RequestContext("GetObject", "bucket", "key", status=416))
+    bench.faulty.add(Fault("get", nth=3, error=refused))
+    bench.download()
+    assert bench.target.read_bytes() == data
+    bench.target.unlink()
+    bench.faulty.add(Fault("get", times=None, error=refused))
+    with pytest.raises(Garbled):
+        bench.download()
+    assert not bench.target.exists()
+
+
 def test_wrong_bytes_are_fetched_again_once_and_then_an_error(bench: Bench) -> None:
     """The CRC over all bytes decides; nothing is left of what was wrong."""
     bench.store(data_of(SIZE))
@@ -338,6 +354,17 @@ def test_a_part_file_that_somebody_holds_is_not_touched(bench: Bench) -> None:
         with pytest.raises(TargetBusy):
             bench.download()
     assert bench.download().bytes_saved == 3 * PART
+
+
+def test_a_later_try_waits_a_little_for_the_one_before_it(bench: Bench) -> None:
+    """It may be ending just now; the wait is on the clock that the stop order keeps, and it ends."""
+    bench.store(data_of(SIZE))
+    bench.die_downloading(5)
+    with bench.part_file.open("r+b") as zombie:
+        fcntl.flock(zombie, fcntl.LOCK_EX)
+        with pytest.raises(TargetBusy):
+            bench.download(try_number=2)
+    assert sum(bench.time.slept) == pytest.approx(10.0)
 
 
 def test_another_hosts_try_is_spoken_of_and_begun_again(bench: Bench) -> None:
