@@ -53,6 +53,7 @@ def run_cell(row: Row, kind: str, client: str, bodies: Bodies, cap: float) -> Ce
         ModelServer(profile=row.profile) as server,
         Elsewhere() as elsewhere,
     ):
+        server.create_bucket(BUCKET)
         bodies = replace(bodies, size=bodies.size * row.scale)
         path = Path(home) / "file.bin"
         scene = set_up(row, kind, bodies, server, path, elsewhere.port)
@@ -78,8 +79,7 @@ def run_cell(row: Row, kind: str, client: str, bodies: Bodies, cap: float) -> Ce
 
 
 def set_up(row: Row, kind: str, bodies: Bodies, server: ModelServer, path: Path, elsewhere: int = 0) -> Scene:
-    """A bucket, the object that is downloaded or the file that is uploaded, and the fault in force."""
-    server.create_bucket(BUCKET)
+    """The object that is downloaded or the file that is uploaded, and the fault in force. The bucket is there."""
     scene = Scene(server=server, bodies=bodies, path=path, kind=KINDS.get(kind), elsewhere=elsewhere)
     if scene.kind is not None:
         # Ahead of time: the one that overwrites it must be there at once.
