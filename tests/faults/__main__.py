@@ -55,8 +55,8 @@ def main() -> int:
         cells = list(pool.map(fill, places))
     broken = _broken(cells)
     if chosen.keep is not None:
-        kept = _kept(json.loads(chosen.keep.read_text(encoding="utf-8")), chosen.clients)
-        facts["other clients"] = f"of {kept.date}"
+        kept = _kept(json.loads(chosen.keep.read_text(encoding="utf-8")), cells)
+        facts["other cells"] = f"of {kept.date}"
         cells += kept.cells
         chosen.clients = [client for client in CLIENTS if any(cell.client == client for cell in cells)]
     _tell(chosen, facts, cells)
@@ -75,14 +75,15 @@ def _tell(chosen: argparse.Namespace, facts: dict[str, str], cells: list[Cell]) 
 
 
 class _Earlier(NamedTuple):
-    """What another run found out about clients that do not take part in this one."""
+    """What another run found out and this one did not look at."""
 
     date: str
     cells: list[Cell]
 
 
-def _kept(told: Mapping[str, Any], here: Sequence[str]) -> _Earlier:
-    others = [item for item in told["cells"] if item["client"] not in here]
+def _kept(told: Mapping[str, Any], here: Sequence[Cell]) -> _Earlier:
+    found = {(cell.row, cell.kind, cell.client) for cell in here}
+    others = [item for item in told["cells"] if (item["row"], item["kind"], item["client"]) not in found]
     return _Earlier(told["facts"]["date"], [Cell(**{**item, "notes": tuple(item["notes"])}) for item in others])
 
 
@@ -97,7 +98,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cap", type=float, default=90.0, help="seconds after which a client hangs")
     parser.add_argument("--jobs", type=int, default=4, help="cells at a time")
     parser.add_argument("--json", type=Path, help="all cells are written to this file")
-    parser.add_argument("--keep", type=Path, help="an earlier --json file: other clients' cells are taken from there")
+    parser.add_argument(
+        "--keep", type=Path, help="an earlier --json file: cells that are not made again are taken from there"
+    )
     parser.add_argument("--page", type=Path, help="the tables are written between this page's markers")
     chosen = parser.parse_args()
     for wanted, known in ((chosen.rows, ROWS), (chosen.kinds, KINDS)):

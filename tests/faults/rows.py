@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.model_server.records import RequestRecord
 
 BUCKET = "faults"
 KEY = "data/object.bin"
+# Less than any client's patience.
+_FIRST_RANGE_SECONDS = 0.5
 Group = Literal["bytes", "waits", "uploads"]
 
 
@@ -38,7 +41,13 @@ class Scene:
     def overwrite(self, _: RequestRecord) -> None:
         """Somebody puts the next generation of the object."""
         assert self.kind is not None
+        deadline = time.monotonic() + _FIRST_RANGE_SECONDS
+        while time.monotonic() < deadline and not self._first_range_is_out():
+            time.sleep(0.01)
         self.bodies.put(self.server, BUCKET, KEY, self.kind, 1)
+
+    def _first_range_is_out(self) -> bool:
+        return any(record.range_start == 0 and record.finished for record in self.server.records("GetObject"))
 
     def truncate(self, _: RequestRecord) -> None:
         """Somebody cuts the source."""
@@ -86,8 +95,8 @@ def _fixed(*faults: Fault) -> Callable[[Scene], tuple[Fault, ...]]:
 
 
 def _second(action: str, **options: object) -> Fault:
-    """A fault of the second GetObject, the first one being right."""
-    return Fault("GetObject", action, nth=2, **options)  # type: ignore[arg-type]
+    """A fault of a range that is not the object's first one."""
+    return Fault("GetObject", action, range_from=1, **options)  # type: ignore[arg-type]
 
 
 def _lost(operation: str, **options: object) -> Fault:

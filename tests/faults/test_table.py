@@ -46,7 +46,9 @@ def test_the_command_sees_success_with_wrong_bytes(
     assert {name: cell["verdict"] for name, cell in cells.items()} == {"short": "WRONG", "complete-empty": "WRONG"}
     assert "WRONG: 2" in capsys.readouterr().out
     # Another client's run takes them over.
-    monkeypatch.setattr(sys, "argv", ["faults", *rows, "--clients", "orbit", "--keep", str(told), "--page", str(page)])
+    monkeypatch.setattr(
+        sys, "argv", ["faults", *rows, "--kinds", "md5", "--clients", "orbit", "--keep", str(told), "--page", str(page)]
+    )
     monkeypatch.setattr("tests.faults.__main__.run_cell", lambda row, *_: replace(CELL, row=row.name, kind="md5"))
     assert main() == 1
     assert "| ✗ **wrong bytes** `size+etag` [5] | ✗ **wrong bytes** [4]" in page.read_text()

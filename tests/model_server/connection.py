@@ -1,6 +1,7 @@
 """One client connection: requests in, answers out, faults between."""
 
 import logging
+import re
 import secrets
 import socket
 import ssl
@@ -28,6 +29,7 @@ from tests.model_server.xml_text import error_document, http_time
 _LOG = logging.getLogger(__name__)
 _BUFFER = 1024 * 1024
 _LINGER_SECONDS = 2.0
+_RANGE = re.compile(r"bytes=(\d+)-")
 
 
 class Connection:
@@ -201,6 +203,7 @@ class Turn:
 
 def _record_of(head: RequestHead, now: float) -> RequestRecord:
     number = head.parameter("partNumber")
+    span = _RANGE.match(head.header("range"))
     return RequestRecord(
         seq=0,
         operation=name_of(head) or "Unknown",
@@ -210,4 +213,5 @@ def _record_of(head: RequestHead, now: float) -> RequestRecord:
         upload_id=head.parameter("uploadId"),
         part_number=int(number) if number.isascii() and number.isdigit() else None,
         started=now,
+        range_start=int(span[1]) if span else None,
     )

@@ -47,7 +47,8 @@ class Fault:
 
     `stage` "before" acts with nothing read or done, "mid" after `at_fraction` of the body (of the answer's body for
     GetObject), "after" when the work is done and the answer is not sent. Without a stage, `flip` and `empty_etag` act
-    after, `stop_reading` mid, everything else before. `flip_shows` says who sees a flipped byte: "nowhere" only a
+    after, `stop_reading` mid, everything else before. `range_from` narrows a rule to ranges that begin there or behind.
+    `flip_shows` says who sees a flipped byte: "nowhere" only a
     reader of the object, "listing" also ETag and checksum in HEAD and ListParts, "answer" also this request's answer.
 
     Five change a GetObject's answer and nothing else. "short_body" ends it after `at_fraction`, with a Content-Length
@@ -61,6 +62,7 @@ class Fault:
     stage: Stage | None = None
     key: str | None = None
     part_number: int | None = None
+    range_from: int | None = None
     nth: int = 1
     times: int | None = 1
     at_fraction: float = 0.5
@@ -111,6 +113,7 @@ class Fault:
             self.operation in (None, record.operation)
             and self.key in (None, record.key)
             and self.part_number in (None, record.part_number)
+            and (self.range_from is None or (record.range_start or 0) >= self.range_from)
         )
 
     def victims(self) -> tuple[int, ...]:

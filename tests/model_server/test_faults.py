@@ -180,6 +180,15 @@ def test_a_range_may_be_ignored_or_be_the_neighbours(server: ModelServer) -> Non
         assert (status, headers["content-range"], got) == (206, f"bytes {asked}/300", given)
 
 
+def test_a_rule_may_be_about_later_ranges(server: ModelServer) -> None:
+    """The range that begins at 0 is left alone, and so is a GET of everything."""
+    put(server)
+    server.inject(Fault("GetObject", "error", range_from=1, times=None))
+    asked: tuple[dict[str, str], ...] = ({}, {"Range": "bytes=0-99"}, {"Range": "bytes=1-99"})
+    assert [raw.send(server, "GET", "/plain/k", headers)[0] for headers in asked] == [200, 206, 500]
+    assert [record.range_start for record in server.records("GetObject")] == [None, 0, 1]
+
+
 def test_a_store_may_ignore_the_conditions_of_reads(make_server: Any) -> None:
     """200 whatever If-Match says."""
     server = make_server(profile=ServerProfile(conditional_reads=False))
