@@ -84,7 +84,10 @@ class _Earlier(NamedTuple):
 def _kept(told: Mapping[str, Any], here: Sequence[Cell]) -> _Earlier:
     found = {(cell.row, cell.kind, cell.client) for cell in here}
     others = [item for item in told["cells"] if (item["row"], item["kind"], item["client"]) not in found]
-    return _Earlier(told["facts"]["date"], [Cell(**{**item, "notes": tuple(item["notes"])}) for item in others])
+    dates = [told["facts"]["date"], told["facts"].get("other cells", "").removeprefix("of ")]
+    return _Earlier(
+        " and ".join(filter(None, dates)), [Cell(**{**item, "notes": tuple(item["notes"])}) for item in others]
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -52,6 +52,7 @@ def test_the_command_sees_success_with_wrong_bytes(
     monkeypatch.setattr("tests.faults.__main__.run_cell", lambda row, *_: replace(CELL, row=row.name, kind="md5"))
     assert main() == 1
     assert "| ✗ **wrong bytes** `size+etag` [5] | ✗ **wrong bytes** [4]" in page.read_text()
+    assert "other cells of 20" in page.read_text()
 
 
 @pytest.mark.parametrize(
