@@ -11,7 +11,7 @@ SIZE ?= 256
 RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks live bench dist wheel-test compose-test reference clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks faults live bench dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ kills: venv  ## N uploads (DIRECTION=down: downloads) killed at random instants 
 
 kills-disks: venv  ## downloads under power cuts, full and failing disks (root and strace are needed)
 	$(BIN)/python -m tests.kills.disks
+
+faults: venv  ## one fault at a time beside s3transfer, s5cmd and rclone; writes docs/trust.md (a quarter of an hour)
+	$(BIN)/python -m tests.faults --seed $(SEED) --page docs/trust.md
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live

@@ -34,6 +34,7 @@ class ServerProfile:
     flexible_checksums: bool = True
     full_object_checksums: bool = True
     conditional_writes: bool = True
+    conditional_reads: bool = True
     empty_complete_etag: bool = False
     opaque_etags: bool = False
     list_uploads_denied: bool = False

@@ -1,6 +1,7 @@
 """One client connection: requests in, answers out, faults between."""
 
 import logging
+import re
 import secrets
 import socket
 import ssl
@@ -11,6 +12,7 @@ from tests.model_server.errors import ConnectionCut, S3Error
 from tests.model_server.exchange import Exchange, World
 from tests.model_server.fault_actions import AnswerNow, FaultRunner, MidEdge, cut_stream, distort
 from tests.model_server.operations import name_of, operation_of
+from tests.model_server.range_faults import bend
 from tests.model_server.records import RequestRecord
 from tests.model_server.sigv4 import authenticate
 from tests.model_server.wire import (
@@ -27,6 +29,7 @@ from tests.model_server.xml_text import error_document, http_time
 _LOG = logging.getLogger(__name__)
 _BUFFER = 1024 * 1024
 _LINGER_SECONDS = 2.0
+_RANGE = re.compile(r"bytes=(\d+)-")
 
 
 class Connection:
@@ -137,6 +140,8 @@ class Turn:
             self._head, world.keyring, world.region, world.clock(), profile.max_skew_seconds
         )
         self._record.identity = exchange.identity.canonical_id
+        # Behind the signature, which is of what was really asked.
+        bend(exchange, self._runner.at("before"))
         operation = operation_of(self._head, profile)
         plan = plan_body(self._head, operation, flexible=profile.flexible_checksums)
         self._record.bytes_expected = plan.length
@@ -198,6 +203,7 @@ class Turn:
 
 def _record_of(head: RequestHead, now: float) -> RequestRecord:
     number = head.parameter("partNumber")
+    span = _RANGE.match(head.header("range"))
     return RequestRecord(
         seq=0,
         operation=name_of(head) or "Unknown",
@@ -207,4 +213,5 @@ def _record_of(head: RequestHead, now: float) -> RequestRecord:
         upload_id=head.parameter("uploadId"),
         part_number=int(number) if number.isascii() and number.isdigit() else None,
         started=now,
+        range_start=int(span[1]) if span else None,
     )

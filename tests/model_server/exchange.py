@@ -47,7 +47,10 @@ class ReceivedBody:
 
 @dataclass
 class Exchange:
-    """One request under way. `touched` is what it changed, for faults that corrupt it."""
+    """One request under way. `touched` is what it changed, for faults that corrupt it.
+
+    `claimed_range` is the range that the answer says it holds, when a fault put another one in its place.
+    """
 
     world: World
     head: RequestHead
@@ -57,6 +60,7 @@ class Exchange:
     algorithms: set[Algorithm] = field(default_factory=set)
     declared: Algorithm | None = None
     touched: StoredPart | StoredVersion | None = None
+    claimed_range: tuple[int, int] | None = None
     cleanups: list[Callable[[], None]] = field(default_factory=list)
 
     @property

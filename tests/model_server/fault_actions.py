@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from tests.model_server.errors import ConnectionCut, S3Error
 from tests.model_server.exchange import Exchange, World
 from tests.model_server.faults import Fault, Stage, kill_all
+from tests.model_server.range_faults import claim, shorten
 from tests.model_server.records import RequestRecord
 from tests.model_server.state import StoredPart, StoredVersion
 from tests.model_server.wire import Response
@@ -49,7 +50,7 @@ class FaultRunner:
             self.act(fault)
 
     def act(self, fault: Fault) -> None:
-        """One action; flip and empty_etag change an answer and are no business of the connection."""
+        """One action; what changes a request or an answer is done there and is no business of the connection."""
         self._record.fault = " ".join(filter(None, (self._record.fault, fault.label)))
         match fault.action:
             case "reset":
@@ -70,7 +71,7 @@ class FaultRunner:
                     fault.callback(self._record)
             case "error" | "answer_200_error" | "answer_200_empty" | "skew" | "redirect":
                 raise AnswerNow(self._made_up(fault))
-            case "flip" | "empty_etag":
+            case _:
                 return
 
     def _hold(self, seconds: float | None) -> None:
@@ -138,8 +139,10 @@ def flip_stream(stream: Iterable[memoryview | bytes], offset: int) -> Iterator[m
 
 
 def distort(exchange: Exchange, runner: FaultRunner, response: Response) -> None:
-    """Let flip and empty_etag change a successful answer and what it stored."""
+    """Let the faults behind the work change a successful answer and what it stored."""
+    claim(exchange, response)
     for fault in runner.at("after"):
+        shorten(fault, response)
         if fault.action == "empty_etag":
             _empty_etag(response)
         if fault.action == "flip" and response.stream is not None:

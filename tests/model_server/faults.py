@@ -27,11 +27,18 @@ Action = Literal[
     "callback",
     "skew",
     "redirect",
+    "short_body",
+    "short_chunked",
+    "no_content_range",
+    "ignore_range",
+    "neighbour",
 ]
 FlipShows = Literal["nowhere", "listing", "answer"]
 
 # These change what was done or answered, so they can act only once the work is done.
-_ONLY_AFTER = frozenset({"empty_etag", "flip"})
+_ONLY_AFTER = frozenset({"empty_etag", "flip", "short_body", "short_chunked", "no_content_range"})
+# And these change what is asked, so they can act only before.
+_ONLY_BEFORE = frozenset({"ignore_range", "neighbour"})
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,14 @@ class Fault:
 
     `stage` "before" acts with nothing read or done, "mid" after `at_fraction` of the body (of the answer's body for
     GetObject), "after" when the work is done and the answer is not sent. Without a stage, `flip` and `empty_etag` act
-    after, `stop_reading` mid, everything else before. `flip_shows` says who sees a flipped byte: "nowhere" only a
+    after, `stop_reading` mid, everything else before. `range_from` narrows a rule to ranges that begin there or behind.
+    `flip_shows` says who sees a flipped byte: "nowhere" only a
     reader of the object, "listing" also ETag and checksum in HEAD and ListParts, "answer" also this request's answer.
+
+    Five change a GetObject's answer and nothing else. "short_body" ends it after `at_fraction`, with a Content-Length
+    that agrees and a Content-Range that does not; "short_chunked" the same with chunks and a clean last one;
+    "no_content_range" drops that header; "ignore_range" answers 200 with the whole object; "neighbour" gives the bytes
+    of the range beside the one that was asked for and is claimed.
     """
 
     operation: str | None = None
@@ -49,6 +62,7 @@ class Fault:
     stage: Stage | None = None
     key: str | None = None
     part_number: int | None = None
+    range_from: int | None = None
     nth: int = 1
     times: int | None = 1
     at_fraction: float = 0.5
@@ -70,6 +84,8 @@ class Fault:
             raise ValueError(f"unknown fault stage: {self.stage}")
         if self.action in _ONLY_AFTER and self.stage not in (None, "after"):
             raise ValueError(f"{self.action} acts only after the work is done")
+        if self.action in _ONLY_BEFORE and self.stage not in (None, "before"):
+            raise ValueError(f"{self.action} acts only before the work is done")
         if self.action == "callback" and self.callback is None:
             raise ValueError("a callback fault needs a callable")
         if self.action == "kill" and not (self.pids or self.pid_file):
@@ -97,6 +113,7 @@ class Fault:
             self.operation in (None, record.operation)
             and self.key in (None, record.key)
             and self.part_number in (None, record.part_number)
+            and (self.range_from is None or (record.range_start or 0) >= self.range_from)
         )
 
     def victims(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ class RequestRecord:
 
     `bytes_received` counts decoded body bytes that reached the operation, also of a request that was cut.
     `bytes_drained` counts what the client still sent after it had been answered or closed, `bytes_sent` the bytes of
-    an object that were given to the socket.
+    an object that were given to the socket. `range_start` is the first byte of the range that is asked for.
     """
 
     seq: int
@@ -31,6 +31,7 @@ class RequestRecord:
     finished: float | None = None
     fault: str = ""
     identity: str = ""
+    range_start: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-safe values."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.model_server import Fault, ModelServer, RequestRecord, raw
+from tests.model_server import Fault, ModelServer, RequestRecord, ServerProfile, raw
 from tests.model_server.faults import Action
 
 BODY = b"0123456789" * 10_000
@@ -142,6 +142,60 @@ def test_download_can_be_cut_in_the_middle(server: ModelServer) -> None:
     assert data.partition(b"\r\n\r\n")[2] == BODY[:HALF]
 
 
+RANGED = {"Range": f"bytes={HALF}-{HALF + 99}"}
+CLAIMED = f"bytes {HALF}-{HALF + 99}/{len(BODY)}"
+
+
+def test_a_short_body_has_a_length_that_agrees_and_a_range_that_does_not(server: ModelServer) -> None:
+    """40 bytes of 100, all headers of a success; with one more rule the Content-Range is gone."""
+    put(server)
+    server.inject(Fault("GetObject", "short_body", at_fraction=0.4, times=2))
+    server.inject(Fault("GetObject", "no_content_range", nth=2))
+    status, headers, body = raw.send(server, "GET", "/plain/k", RANGED)
+    assert (status, headers["content-length"], headers["content-range"]) == (206, "40", CLAIMED)
+    assert body == BODY[HALF : HALF + 40]
+    status, headers, body = raw.send(server, "GET", "/plain/k", RANGED)
+    assert (status, headers["content-length"], "content-range" in headers) == (206, "40", False)
+    assert raw.send(server, "GET", "/plain/k", RANGED)[2] == BODY[HALF : HALF + 100]
+
+
+def test_a_chunked_body_may_end_cleanly_too_early(server: ModelServer) -> None:
+    """No Content-Length, a last chunk, and half of the bytes; the connection stays in order."""
+    put(server)
+    server.inject(Fault("GetObject", "short_chunked"))
+    status, headers, body = raw.send(server, "GET", "/plain/k", RANGED)
+    assert (status, headers["transfer-encoding"], "content-length" in headers) == (206, "chunked", False)
+    assert body == BODY[HALF : HALF + 50]
+
+
+def test_a_range_may_be_ignored_or_be_the_neighbours(server: ModelServer) -> None:
+    """200 with everything; 206 with the right claim over the bytes beside it."""
+    put(server, body := bytes(100) + b"1" * 100 + b"2" * 100)
+    server.inject(Fault("GetObject", "ignore_range"))
+    status, headers, got = raw.send(server, "GET", "/plain/k", {"Range": "bytes=100-199"})
+    assert (status, "content-range" in headers, got) == (200, False, body)
+    server.inject(Fault("GetObject", "neighbour", times=2))
+    for asked, given in (("100-199", bytes(100)), ("0-99", b"1" * 100)):
+        status, headers, got = raw.send(server, "GET", "/plain/k", {"Range": f"bytes={asked}"})
+        assert (status, headers["content-range"], got) == (206, f"bytes {asked}/300", given)
+
+
+def test_a_rule_may_be_about_later_ranges(server: ModelServer) -> None:
+    """The range that begins at 0 is left alone, and so is a GET of everything."""
+    put(server)
+    server.inject(Fault("GetObject", "error", range_from=1, times=None))
+    asked: tuple[dict[str, str], ...] = ({}, {"Range": "bytes=0-99"}, {"Range": "bytes=1-99"})
+    assert [raw.send(server, "GET", "/plain/k", headers)[0] for headers in asked] == [200, 206, 500]
+    assert [record.range_start for record in server.records("GetObject")] == [None, 0, 1]
+
+
+def test_a_store_may_ignore_the_conditions_of_reads(make_server: Any) -> None:
+    """200 whatever If-Match says."""
+    server = make_server(profile=ServerProfile(conditional_reads=False))
+    put(server)
+    assert raw.send(server, "GET", "/plain/k", {"If-Match": '"another"'})[2] == BODY
+
+
 def test_skew_and_redirect(server: ModelServer, s3: Any) -> None:
     """A made-up RequestTimeTooSkewed, and a redirect with its location."""
     server.inject(Fault("ListBuckets", "skew", headers={"Date": "Tue, 01 Jan 2030 00:00:00 GMT"}))
@@ -193,6 +247,7 @@ def test_rules_count_their_matches(server: ModelServer) -> None:
         {"action": "explode"},
         {"stage": "sometimes"},
         {"action": "flip", "stage": "before"},
+        {"action": "neighbour", "stage": "after"},
         {"action": "callback"},
         {"action": "kill"},
         {"action": "kill", "pids": (1,)},

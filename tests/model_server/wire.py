@@ -194,7 +194,7 @@ def render_head(response: Response, *, close: bool) -> bytes:
     """Status line and headers of an answer."""
     lines = [f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Answer')}"]
     headers = dict(response.headers)
-    if response.status not in (204, 304):
+    if response.status not in (204, 304) and "Transfer-Encoding" not in headers:
         headers.setdefault("Content-Length", str(response.length))
     if close:
         headers["Connection"] = "close"

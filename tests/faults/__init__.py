@@ -1,0 +1,1 @@
+"""The fault table: one fault at a time under our transfers and under other tools', judged by bytes."""
