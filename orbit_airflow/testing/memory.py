@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -29,6 +30,8 @@ from orbit_airflow.engine.model import (
     Checksum,
     ChecksumType,
     CreatedUpload,
+    DeleteManyResult,
+    DeleteOutcome,
     DeleteReceipt,
     KeyPrefix,
     ListedPart,
@@ -43,7 +46,15 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    DeleteItem,
+    ListRequest,
+    PartDigests,
+    checked_items,
+)
 from orbit_airflow.testing.reading import MemoryStream, chosen, copied_attributes, info_of, page_of, stream_of
 from orbit_airflow.testing.shelf import (
     OpenUpload,
@@ -172,7 +183,23 @@ class MemoryStore:
     def delete(self, ref: ObjectRef) -> DeleteReceipt:
         """As S3: the version that is named, else the object, or a delete marker over it when versions are kept."""
         context = RequestContext("DeleteObject", ref.bucket, ref.key)
-        with self._recorded("delete"), self._lock:
+        with self._recorded("delete"):
+            return self._delete(ref, context)
+
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """As S3, key by key."""
+        del quiet
+        context = RequestContext("DeleteObjects", bucket)
+        with self._recorded("delete_many"):
+            return DeleteManyResult(
+                tuple(
+                    DeleteOutcome(key, version, self._delete(ObjectRef(bucket, key, version), context))
+                    for key, version in checked_items(items)
+                )
+            )
+
+    def _delete(self, ref: ObjectRef, context: RequestContext) -> DeleteReceipt:
+        with self._lock:
             self._check_bucket(ref, context)
             versions = self._versions.setdefault((ref.bucket, ref.key), [])
             if ref.version_id is not None:
@@ -298,6 +325,20 @@ class MemoryStore:
                 for key, name in page
             )
             return UploadsPage(listed, page[-1] if len(names) > len(page) else None)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """As S3."""
+        with self._recorded("get_tags"):
+            return self._find(ref, RequestContext("GetObjectTagging", ref.bucket, ref.key)).attributes.tags
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """As S3: of the version itself, none is made."""
+        context = RequestContext("PutObjectTagging", ref.bucket, ref.key)
+        with self._recorded("put_tags"), self._lock:
+            item = self._find(ref, context)
+            check_attributes(ObjectAttributes(tags=tags), context)
+            versions = self._versions[ref.bucket, ref.key]
+            versions[versions.index(item)] = replace(item, attributes=replace(item.attributes, tags=tags))
 
     # The rules.
 

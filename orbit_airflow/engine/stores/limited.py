@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Self
 
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     ListResult,
     ObjectAttributes,
@@ -26,6 +27,7 @@ from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -150,6 +152,10 @@ class LimitedStore:
         """Passed on."""
         return self._inner.delete(ref)
 
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """Passed on."""
+        return self._inner.delete_many(bucket, items, quiet=quiet)
+
     def list_objects(self, request: ListRequest) -> ListResult:
         """Passed on."""
         return self._inner.list_objects(request)
@@ -185,3 +191,11 @@ class LimitedStore:
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """Passed on."""
         return self._inner.list_uploads(ref, after)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Passed on."""
+        return self._inner.get_tags(ref)
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Passed on."""
+        self._inner.put_tags(ref, tags)

@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -29,7 +29,9 @@ from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
+    KeyPrefix,
     ListResult,
     ObjectAttributes,
     ObjectInfo,
@@ -46,6 +48,7 @@ from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -102,6 +105,14 @@ class PatientStore:
         """Waits; without a version only when it was surely not done."""
         return self._run(ref, lambda store: store.delete(ref), idempotent=ref.version_id is not None)
 
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """Waits; with keys that have no version only when it was surely not done."""
+        idempotent = all(version for _, version in items)
+        call: Callable[[TransferStore], DeleteManyResult] = lambda store: store.delete_many(  # noqa: E731
+            bucket, items, quiet=quiet
+        )
+        return self._run(KeyPrefix(bucket).probe, call, idempotent=idempotent)
+
     def list_objects(self, request: ListRequest) -> ListResult:
         """Waits."""
         return self._run(request.where.probe, lambda store: store.list_objects(request))
@@ -141,6 +152,14 @@ class PatientStore:
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """Waits."""
         return self._run(ref, lambda store: store.list_uploads(ref, after))
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Waits."""
+        return self._run(ref, lambda store: store.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Waits."""
+        self._run(ref, lambda store: store.put_tags(ref, tags))
 
     def _run(self, ref: ObjectRef, call: Callable[[TransferStore], T], *, idempotent: bool = True) -> T:
         out, error, since = self._outage, None, None

@@ -6,7 +6,7 @@ Every attempt goes through the bucket's circuit breaker, and every repetition is
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from orbit_airflow.engine.errors import OrbitError, StoreError, printable
@@ -14,7 +14,9 @@ from orbit_airflow.engine.events import Reporter, Retrying
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
+    KeyPrefix,
     ListResult,
     ObjectAttributes,
     ObjectInfo,
@@ -33,6 +35,7 @@ from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -96,6 +99,12 @@ class RetryingStore:
         retryable = repeatable if ref.version_id else _undone
         return self._run("DeleteObject", ref, lambda: self._inner.delete(ref), retryable=retryable)
 
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """Repeated; with keys that have no version only when surely undone."""
+        retryable = repeatable if all(version for _, version in items) else _undone
+        call = lambda: self._inner.delete_many(bucket, items, quiet=quiet)  # noqa: E731
+        return self._run("DeleteObjects", KeyPrefix(bucket).probe, call, retryable=retryable)
+
     def list_objects(self, request: ListRequest) -> ListResult:
         """Repeated."""
         return self._run("ListObjectsV2", request.where.probe, lambda: self._inner.list_objects(request))
@@ -133,6 +142,14 @@ class RetryingStore:
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """Repeated."""
         return self._run("ListMultipartUploads", ref, lambda: self._inner.list_uploads(ref, after))
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Repeated."""
+        return self._run("GetObjectTagging", ref, lambda: self._inner.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Repeated."""
+        self._run("PutObjectTagging", ref, lambda: self._inner.put_tags(ref, tags))
 
     def _run(
         self,

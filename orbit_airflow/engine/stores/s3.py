@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -13,6 +13,7 @@ from orbit_airflow.engine.errors import ChecksumRefused, NotFound, RequestContex
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     ListedPart,
     ListedUpload,
@@ -27,7 +28,15 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.options import EngineConfig
-from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyRequest,
+    DeleteItem,
+    ListRequest,
+    PartDigests,
+    checked_items,
+)
 from orbit_airflow.engine.stores.answers import (
     Answer,
     checksum_in,
@@ -42,6 +51,7 @@ from orbit_airflow.engine.stores.answers import (
 from orbit_airflow.engine.stores.calls import Calls
 from orbit_airflow.engine.stores.credentials import CredentialKeeper
 from orbit_airflow.engine.stores.customer import CustomerKeyParams, check_transport
+from orbit_airflow.engine.stores.deletions import deleted_in
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.stream import S3Stream, opened
 
@@ -124,6 +134,17 @@ class S3Store:
                 raise
             return DeleteReceipt()
         return DeleteReceipt(bool(answer.get("DeleteMarker")), answer.get("VersionId"))
+
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """DeleteObjects, with Content-MD5 and a CRC: some stores want the one, some the other."""
+        context, wanted = RequestContext("DeleteObjects", bucket), checked_items(items)
+        objects = [{"Key": key, **({"VersionId": version} if version else {})} for key, version in wanted]
+        params: dict[str, Any] = {"Bucket": bucket, "Delete": {"Objects": objects, "Quiet": quiet}, **self._always}
+        delete_objects = self._client.delete_objects
+        with mapping(context):
+            answer: Answer = self._keeper.run(lambda: self._calls.make("DeleteObjects", delete_objects, params))
+        with understanding(context):
+            return deleted_in(answer, wanted, context, quiet=quiet)
 
     def list_objects(self, request: ListRequest) -> ListResult:
         """ListObjectsV2, one page, url-encoded on the wire: XML cannot carry every key."""
@@ -219,6 +240,19 @@ class S3Store:
             marker = (upload_key(answer.get("NextKeyMarker", ""), ref.key), answer.get("NextUploadIdMarker", ""))
             more = bool(answer.get("IsTruncated")) and marker != (after or ("", ""))
             return UploadsPage(uploads, marker if more else None)
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """GetObjectTagging."""
+        context = RequestContext("GetObjectTagging", ref.bucket, ref.key)
+        answer = self._call(context, self._client.get_object_tagging, ref, _version(ref))
+        with understanding(context):
+            return tuple((item["Key"], item["Value"]) for item in answer.get("TagSet", []))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """PutObjectTagging."""
+        context = RequestContext("PutObjectTagging", ref.bucket, ref.key)
+        given = {"Tagging": {"TagSet": [{"Key": name, "Value": value} for name, value in tags]}}
+        self._call(context, self._client.put_object_tagging, ref, {**_version(ref), **given})
 
     def _body_params(self, body: Body) -> dict[str, Any]:
         return {"Body": RequestBody(body, self._stall), "ContentLength": body.size}
