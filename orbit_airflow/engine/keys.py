@@ -240,7 +240,7 @@ def _compiled(name: str, text: str | None) -> re.Pattern[str] | None:
 
 def _glob(text: str) -> str:
     """``**`` is anything, ``*`` anything but ``/``, ``?`` one character but ``/``; ``[...]`` as in fnmatch."""
-    made, rest = [], text
+    made, rest = list[str](), text
     while rest:
         bracket = re.match(r"\[!?\]?[^\]]*\]", rest)
         if rest.startswith("**/"):

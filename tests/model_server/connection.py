@@ -137,6 +137,8 @@ class Turn:
             self._head, world.keyring, world.region, world.clock(), profile.max_skew_seconds
         )
         self._record.identity = exchange.identity.canonical_id
+        if not world.admits():
+            raise S3Error("SlowDown", "Please reduce your request rate.")
         operation = operation_of(self._head, profile)
         plan = plan_body(self._head, operation, flexible=profile.flexible_checksums)
         self._record.bytes_expected = plan.length

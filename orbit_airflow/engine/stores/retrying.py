@@ -27,9 +27,9 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.resilience.breaker import CircuitBreaker
 from orbit_airflow.engine.resilience.budget import RetryBudget
 from orbit_airflow.engine.resilience.outcome import repeatable, surely_undone
+from orbit_airflow.engine.resilience.pace import Gate
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.store import (
     Body,
@@ -43,10 +43,10 @@ from orbit_airflow.engine.store import (
 )
 
 T = TypeVar("T")
-BreakerFor = Callable[[str], CircuitBreaker | None]
+BreakerFor = Callable[[str], Gate | None]
 
 
-def no_breaker(bucket: str) -> CircuitBreaker | None:
+def no_breaker(bucket: str) -> Gate | None:
     """For policies without one."""
 
 

@@ -4,7 +4,7 @@ from tests.model_server.checksums import BY_HEADER
 from tests.model_server.config import ServerProfile
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Operation
-from tests.model_server.operations import buckets, complete, listing, multipart, objects
+from tests.model_server.operations import buckets, complete, deletions, listing, multipart, objects
 from tests.model_server.wire import RequestHead
 
 _SERVED = {
@@ -27,7 +27,9 @@ _SERVED = {
         Operation("GetObject", objects.get_object),
         Operation("HeadObject", objects.get_object),
         Operation("DeleteObject", objects.delete_object),
+        Operation("DeleteObjects", deletions.delete_objects),
         Operation("GetObjectTagging", objects.get_tagging),
+        Operation("PutObjectTagging", deletions.put_tagging),
         Operation("CreateMultipartUpload", multipart.create_upload, multipart.admit_create),
         Operation("UploadPart", multipart.upload_part, multipart.admit_part, stores_body=True),
         Operation("ListParts", multipart.list_parts),
@@ -66,7 +68,9 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
     ("GET", "object", ""): ("GetObject", "versionId"),
     ("HEAD", "object", ""): ("HeadObject", "versionId"),
     ("DELETE", "object", ""): ("DeleteObject", "versionId"),
+    ("POST", "bucket", "delete"): ("DeleteObjects", ""),
     ("GET", "object", "tagging"): ("GetObjectTagging", "versionId"),
+    ("PUT", "object", "tagging"): ("PutObjectTagging", "versionId"),
     ("POST", "object", "uploads"): ("CreateMultipartUpload", ""),
     ("PUT", "object", "uploadId"): ("UploadPart", "partNumber"),
     ("GET", "object", "uploadId"): ("ListParts", "max-parts part-number-marker"),
