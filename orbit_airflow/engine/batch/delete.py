@@ -91,7 +91,8 @@ class Deleter:
             if attempt > 1:
                 self._hands.pause(attempt - 1, page.worst, self._call.rng)
                 self._drop_gone(page, [item for item in page.left if item in page.unclear])
-            self._request(page)
+            if page.left:
+                self._request(page)
         for item in page.left:
             page.outcomes[item] = KeyOutcome.failed(page.entries[item], page.errors[item])
         odd = {item: self._alone(entry) for item, entry in unique.items() if item not in page.entries}
@@ -102,7 +103,7 @@ class Deleter:
         try:
             result = self._call.store.delete_many(self._bucket, list(page.left))
         except Network as exc:
-            if not outcome_unknown(exc) or not page.left:
+            if not outcome_unknown(exc):
                 raise
             self._call.notice(f"the answer to DeleteObjects was lost ({exc.message}); looking what is there")
             page.blame(page.left, exc, unclear=True)

@@ -133,12 +133,17 @@ class BatchFlow:
 
         def work_on(index: int, item: int) -> None:
             del index, item
-            while (unit := window.next()) is not None:
-                outcomes = self._done(worker, judge, unit)
-                window.end(unit, outcomes)
-                if job.config.fail_fast and not all(outcome.ok for outcome in outcomes):
-                    window.stop()
-                self._tell(window)
+            try:
+                while (unit := window.next()) is not None:
+                    outcomes = self._done(worker, judge, unit)
+                    window.end(unit, outcomes)
+                    if job.config.fail_fast and not all(outcome.ok for outcome in outcomes):
+                        window.stop()
+                    self._tell(window)
+            except BaseException:
+                # The others end behind what they are at.
+                window.stop()
+                raise
 
         workers = job.config.max_concurrent
         run_all(range(workers), work_on, workers=workers, cancel=job.call.cancel, name="orbit-batch")
