@@ -15,14 +15,14 @@ from orbit_airflow.engine.batch.config import BatchConfig
 from orbit_airflow.engine.batch.guards import check_guards
 from orbit_airflow.engine.batch.judge import Judge, about_all
 from orbit_airflow.engine.batch.report import Report
-from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome
-from orbit_airflow.engine.batch.token import MAX_WINDOW, BatchLedger, BatchToken, batch_target
+from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome, Outcome
+from orbit_airflow.engine.batch.token import MAX_WINDOW, BatchLedger, BatchToken, OpenPage, batch_target
 from orbit_airflow.engine.batch.window import Page, Unit, Window, pages_of
 from orbit_airflow.engine.batch.work import BatchWork, Hands, Worker
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, Paused
 from orbit_airflow.engine.events import BatchProgress
-from orbit_airflow.engine.keys import KeyPage, KeySource
+from orbit_airflow.engine.keys import KeySource
 from orbit_airflow.engine.model import KeyPrefix, ObjectRef
 from orbit_airflow.engine.resilience.pace import Pace
 from orbit_airflow.engine.runner import run_all
@@ -57,7 +57,6 @@ class BatchFlow:
         self._started = job.clock()
         self._told = float("-inf")
         self._telling = threading.Lock()
-        self._expected = self._found = 0
 
     def run(self) -> BatchResult:
         """The whole batch, or what is left of it. Raises what is about the batch and not about a key: no such bucket,
@@ -80,7 +79,8 @@ class BatchFlow:
             job.call.notice(warning)
         if not job.report.open(token.report_size):
             job.call.notice("the report of the earlier tries is not all there; it lacks the keys of before")
-        window = self._window(token, ledger)
+        noted = self._noted(token)
+        window = self._window(self._settled(token, noted), noted, ledger)
         complete = False
         try:
             self._work(window, job.work.worker(Hands(call=job.paced, policy=job.config.policy)))
@@ -90,25 +90,36 @@ class BatchFlow:
             job.report.close(done=complete)
         return self._result(window.token, window, complete=complete, resumed=resumed)
 
-    def _window(self, token: BatchToken, ledger: BatchLedger) -> Window:
+    def _settled(self, token: BatchToken, noted: list[Page]) -> BatchToken:
+        """Where a killed try's deletes can neither be named again nor were noted: what is gone of its window counts."""
         job = self._job
-        noted = self._noted(token)
-        start = noted[-1].cursor if noted else token.position
-        last = token.window[-1].cursor if token.window and not noted else None
-        self._expected = sum(page.count for page in token.window) if last is not None else 0
+        if not token.window or noted or job.source.stable or not job.work.removes:
+            return token
+        last, there = token.window[-1].cursor, 0
+        for page in job.source.pages(job.call, after=token.position, most=job.config.page_keys):
+            there += sum(not job.source.within(last, entry.key) for entry in page.entries)
+            if not job.source.within(page.cursor, last):
+                break
+        gone = max(0, sum(page.count for page in token.window) - there)
+        if gone:
+            job.call.notice(f"{gone} keys were deleted by an earlier try; their names are not known any more")
+        return replace(token, counts=token.counts.plus(Outcome.DONE, gone), window=(OpenPage(last, there),))
 
-        def again(page: KeyPage, behind: str | None) -> bool:
-            touched = last is not None and job.source.within(behind, last)
-            if touched and last is not None:
-                self._found += len(page.entries)
-            return touched
+    def _window(self, token: BatchToken, noted: list[Page], ledger: BatchLedger) -> Window:
+        job = self._job
+        start = noted[-1].cursor if noted else token.position
+        last = token.window[-1].cursor if token.window else None
+
+        def again(behind: str | None) -> bool:
+            return last is not None and job.source.within(behind, last)
 
         source = job.source.pages(job.call, after=start, most=job.config.page_keys)
         return Window(
             pages_of(noted, source, token.pages, again, start),
             most=max(1, min(job.config.max_concurrent, MAX_WINDOW)),
             unit=job.config.page_keys if job.work.whole_pages else 1,
-            token=replace(token, report=job.report.place, window=()),
+            token=replace(token, report=job.report.place),
+            within=job.source.within,
             ledger=ledger,
             report=job.report,
             note=job.work.removes and not job.source.stable and job.report.place is not None,
@@ -123,7 +134,7 @@ class BatchFlow:
         for number, opened in enumerate(token.window, token.pages + 1):
             entries = job.report.begun(number)
             if entries is None and opened.count:
-                return pages
+                return []
             pages.append(Page(number, opened.cursor, entries or (), again=True))
         return pages
 
@@ -172,10 +183,6 @@ class BatchFlow:
         if not complete:
             window.settle()
             return
-        missing = self._expected - self._found
-        if self._job.work.removes and not self._job.source.stable and missing > 0:
-            window.gone(missing)
-            self._job.call.notice(f"{missing} keys were deleted by an earlier try; their names are not known any more")
         window.finish()
         self._tell(window, final=True)
 

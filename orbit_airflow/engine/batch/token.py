@@ -7,14 +7,15 @@ What a token must answer is *which keys a killed try may have touched without sa
   request for that page leaves, so that no key outside of position and window was ever touched. A window has at most
   one page per worker.
 
-The next try gives the window's pages to workers that look before they act (a HEAD, or one listing for a page of
-deletes): a key that shows no object any more gets no second delete marker, a copy that is there is not made again. A
-position means something in one source only: the token is bound to the verb with all its options and to the source's
-identity (a list's or manifest's digest), and is thrown away when either differs.
+Pages that an earlier try had begun stay in the window until a later one has them in hand: a second kill right behind
+the first forgets nothing. The next try gives the window's pages to workers that look before they act (a HEAD, or one
+listing for a page of deletes): a key that shows no object any more gets no second delete marker, a copy that is there
+is not made again. A position means something in one source only: the token is bound to the verb with all its options
+and to the source's identity (a list's or manifest's digest), and is thrown away when either differs.
 
 A prefix that is being deleted shrinks: a listing cannot name again what the killed try has deleted. With a report, a
 page's keys are noted (``Report.begin``) before the page begins, and the next try takes them from there; without one,
-the window's ``count`` tells how many keys there were, and those that are gone count as deleted.
+the window's ``count`` tells how many keys there were, and those that no listing shows now count as deleted.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class BatchToken:
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise TokenRejected(f"the state is malformed: {exc!r}") from exc
-        if len(window) > MAX_WINDOW:
+        if len(window) > 2 * MAX_WINDOW:
             raise TokenRejected("the state is malformed: its window is too large")
         return token
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from orbit_airflow.engine.batch.report import Report
-from orbit_airflow.engine.batch.result import MAX_ERRORS, MAX_RESULTS, BatchError, KeyOutcome, Outcome
+from orbit_airflow.engine.batch.result import MAX_ERRORS, MAX_RESULTS, BatchError, KeyOutcome
 from orbit_airflow.engine.batch.token import BatchLedger, BatchToken, OpenPage
 from orbit_airflow.engine.keys import KeyEntry, KeyPage
 from orbit_airflow.engine.runner import LOOK_SECONDS
@@ -53,7 +53,7 @@ class Window:
 
     def __init__(
         self, pages: Iterator[Page], *, most: int, unit: int, token: BatchToken, ledger: BatchLedger, report: Report,
-        note: bool, check: Callable[[], None],
+        note: bool, check: Callable[[], None], within: Callable[[str | None, str], bool],
     ) -> None:  # fmt: skip
         self._pages = pages
         self._most = most
@@ -62,6 +62,9 @@ class Window:
         self._report = report
         self._note = note
         self._check = check
+        self._within = within
+        # What earlier tries may have touched and this one has not opened yet stays in the saved window.
+        self._touched = token.window
         self._changed = threading.Condition()
         self._saving = threading.Lock()
         self._units: deque[Unit] = deque()
@@ -110,6 +113,7 @@ class Window:
         page.left = len(units)
         with self._changed:
             self._open.append(page)
+            self._touched = self._still_touched(page)
             self.seen += len(page.entries)
         if units:
             self._save()
@@ -117,6 +121,15 @@ class Window:
             self._commit()
         with self._changed:
             self._units.extend(units)
+
+    def _still_touched(self, page: Page) -> tuple[OpenPage, ...]:
+        """Of what earlier tries may have touched, that which lies behind ``page``; less its keys, where a page of now
+        ends within one of then (a prefix whose keys are gone).
+        """
+        left = [old for old in self._touched if self._within(page.cursor, old.cursor)]
+        if left and len(left) == len(self._touched):
+            left[0] = OpenPage(left[0].cursor, max(0, left[0].count - len(page.entries)))
+        return tuple(left)
 
     def end(self, unit: Unit, outcomes: list[KeyOutcome]) -> None:
         """A unit's keys have ended."""
@@ -153,14 +166,6 @@ class Window:
         with self._saving:
             for page in self._open:
                 self._keep(page.number, page.in_order())
-
-    def gone(self, count: int) -> None:
-        """So many keys were deleted by a killed try, and nobody knows their names any more."""
-        with self._changed:
-            self.counts = self.counts.plus(Outcome.DONE, count)
-            self.seen += count
-            done = self.token.counts.plus(Outcome.DONE, count)
-            self.token = replace(self.token, counts=done)
 
     def finish(self) -> None:
         """Everything has ended: nothing is left to do for another try."""
@@ -200,7 +205,7 @@ class Window:
         with self._saving:
             with self._changed:
                 opened = tuple(OpenPage(page.cursor, len(page.entries)) for page in self._open)
-                self.token = replace(self.token, window=opened)
+                self.token = replace(self.token, window=opened + self._touched)
                 token = self.token
             self._ledger.save(token)
 
@@ -211,7 +216,7 @@ def error_of(outcome: KeyOutcome) -> BatchError:
 
 
 def pages_of(
-    resumed: Sequence[Page], source: Iterator[KeyPage], number: int, again: Callable[[KeyPage, str | None], bool],
+    resumed: Sequence[Page], source: Iterator[KeyPage], number: int, again: Callable[[str | None], bool],
     start: str | None,
 ) -> Iterator[Page]:  # fmt: skip
     """The noted pages of a killed try, then those of the source, numbered."""
@@ -221,5 +226,5 @@ def pages_of(
         yield page
     for page_of_keys in source:
         number += 1
-        yield Page(number, page_of_keys.cursor, page_of_keys.entries, again(page_of_keys, start))
+        yield Page(number, page_of_keys.cursor, page_of_keys.entries, again(start))
         start = page_of_keys.cursor
