@@ -15,7 +15,7 @@ from orbit_airflow.engine.batch.config import BatchConfig
 from orbit_airflow.engine.batch.guards import check_guards
 from orbit_airflow.engine.batch.judge import Judge, about_all
 from orbit_airflow.engine.batch.report import Report
-from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome, Outcome
+from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome
 from orbit_airflow.engine.batch.token import MAX_WINDOW, BatchLedger, BatchToken, OpenPage, batch_target
 from orbit_airflow.engine.batch.window import Page, Unit, Window, pages_of
 from orbit_airflow.engine.batch.work import BatchWork, Hands, Worker
@@ -103,7 +103,9 @@ class BatchFlow:
         gone = max(0, sum(page.count for page in token.window) - there)
         if gone:
             job.call.notice(f"{gone} keys were deleted by an earlier try; their names are not known any more")
-        return replace(token, counts=token.counts.plus(Outcome.DONE, gone), window=(OpenPage(last, there),))
+        return replace(
+            token, counts=replace(token.counts, done=token.counts.done + gone), window=(OpenPage(last, there),)
+        )
 
     def _window(self, token: BatchToken, noted: list[Page], ledger: BatchLedger) -> Window:
         job = self._job

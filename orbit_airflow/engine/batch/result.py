@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -100,12 +101,11 @@ class Counts:
         """All that ended."""
         return self.done + self.skipped + self.failed
 
-    def plus(self, outcome: Outcome, count: int = 1) -> Counts:
-        """With ``count`` more of them."""
+    def plus(self, outcomes: Iterable[KeyOutcome]) -> Counts:
+        """With these, too."""
+        ended = Counter(outcome.outcome for outcome in outcomes)
         return Counts(
-            self.done + count * (outcome is Outcome.DONE),
-            self.skipped + count * (outcome is Outcome.SKIPPED),
-            self.failed + count * (outcome is Outcome.FAILED),
+            self.done + ended[Outcome.DONE], self.skipped + ended[Outcome.SKIPPED], self.failed + ended[Outcome.FAILED]
         )
 
 

@@ -136,8 +136,7 @@ class Window:
         with self._changed:
             unit.page.outcomes[unit.index] = outcomes
             unit.page.left -= 1
-            for outcome in outcomes:
-                self.counts = self.counts.plus(outcome.outcome)
+            self.counts = self.counts.plus(outcomes)
             # A key that its page names twice has ended once.
             self.seen -= len(unit.entries) - len(outcomes)
             finished = unit.page.finished
@@ -193,9 +192,8 @@ class Window:
         return self._report.finish(number, outcomes) if outcomes else self.token.report_size
 
     def _behind(self, page: Page, outcomes: Sequence[KeyOutcome], size: int) -> BatchToken:
-        counts, token = self.token.counts, self.token
-        for outcome in outcomes:
-            counts = counts.plus(outcome.outcome)
+        token = self.token
+        counts = token.counts.plus(outcomes)
         errors = token.errors + tuple(error_of(outcome) for outcome in outcomes if not outcome.ok)
         return replace(
             token, position=page.cursor, pages=page.number, counts=counts, errors=errors[:MAX_ERRORS], report_size=size
