@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from orbit_airflow.engine.batch.result import KeyOutcome
-from orbit_airflow.engine.batch.work import Hands, Worker
+from orbit_airflow.engine.batch.work import Hands, Unfinished, Worker
 from orbit_airflow.engine.errors import (
     AccessDenied,
     Network,
@@ -83,20 +83,30 @@ class Deleter:
         """Each (key, version) once, however often it is named."""
         unique = {(entry.key, entry.version_id): entry for entry in entries}
         page = _Page({item: entry for item, entry in unique.items() if not _odd(entry.key)})
+        try:
+            self._work(page, again=again)
+        except StoreError as exc:
+            left = tuple(entry for item, entry in unique.items() if item not in page.outcomes)
+            raise Unfinished(exc, list(page.outcomes.values()), left) from exc
+        for item in page.left:
+            page.outcomes[item] = KeyOutcome.failed(page.entries[item], page.errors[item])
+        odd = {item: self._alone(entry) for item, entry in unique.items() if item not in page.entries}
+        return [(odd.get(item) or page.outcomes[item]) for item in unique]
+
+    def _work(self, page: _Page, *, again: bool) -> None:
+        """Until nothing is left or the attempts are spent. Raises what is about all that is left."""
         if again:
             self._drop_gone(page, list(page.left))
         for attempt in range(1, self._hands.policy.max_attempts + 1):
-            if not page.left:
-                break
             if attempt > 1:
                 self._hands.pause(attempt - 1, page.worst, self._call.rng)
                 self._drop_gone(page, [item for item in page.left if item in page.unclear])
             if page.left:
                 self._request(page)
-        for item in page.left:
-            page.outcomes[item] = KeyOutcome.failed(page.entries[item], page.errors[item])
-        odd = {item: self._alone(entry) for item, entry in unique.items() if item not in page.entries}
-        return [(odd.get(item) or page.outcomes[item]) for item in unique]
+            if not page.left:
+                return
+        if page.lost is not None:
+            raise page.lost
 
     def _request(self, page: _Page) -> None:
         """One DeleteObjects of what is left, and what it says of each key."""
@@ -107,9 +117,9 @@ class Deleter:
                 raise
             self._call.notice(f"the answer to DeleteObjects was lost ({exc.message}); looking what is there")
             page.blame(page.left, exc, unclear=True)
-            if page.spend_loss():
-                raise
+            page.lost = exc
             return
+        page.lost = None
         learnt = [one.receipt.delete_marker for one in result.outcomes if one.receipt and not one.version_id]
         if learnt:
             self._keeps_versions = bool(self._keeps_versions) or any(learnt)
@@ -200,7 +210,7 @@ class _Page:
         self.errors: dict[DeleteItem, OrbitError] = {}
         self.unclear: set[DeleteItem] = set()
         self.worst: OrbitError | None = None
-        self._losses = 0
+        self.lost: StoreError | None = None
 
     def end(self, item: DeleteItem, outcome: KeyOutcome) -> None:
         self.outcomes[item] = outcome
@@ -215,11 +225,6 @@ class _Page:
                 self.unclear.add(item)
             else:
                 self.unclear.discard(item)
-
-    def spend_loss(self) -> bool:
-        """True when the whole answer was lost too often for the store to be well."""
-        self._losses += 1
-        return self._losses >= MAX_LISTINGS
 
 
 def _odd(key: str) -> bool:

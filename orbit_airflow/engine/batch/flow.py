@@ -18,7 +18,7 @@ from orbit_airflow.engine.batch.report import Report
 from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome
 from orbit_airflow.engine.batch.token import MAX_WINDOW, BatchLedger, BatchToken, OpenPage, batch_target
 from orbit_airflow.engine.batch.window import Page, Unit, Window, pages_of
-from orbit_airflow.engine.batch.work import BatchWork, Hands, Worker
+from orbit_airflow.engine.batch.work import BatchWork, Hands, Unfinished, Worker
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, Paused
 from orbit_airflow.engine.events import BatchProgress
@@ -163,23 +163,29 @@ class BatchFlow:
 
     def _done(self, worker: Worker, judge: Judge, unit: Unit) -> list[KeyOutcome]:
         """A unit's outcomes, whatever happens to its requests."""
-        job, again, rounds = self._job, unit.page.again, 0
-        while True:
+        job, again, left = self._job, unit.page.again, unit.entries
+        ended: list[KeyOutcome] = []
+        for rounds in range(1, MAX_ROUNDS + 1):
             began = job.clock()
             job.pace.until(began + job.config.operation_timeout)
+            error: OrbitError
             try:
-                return worker.do(unit.entries, again=again)
+                return _in_order(unit, [*ended, *worker.do(left, again=again)])
+            except Unfinished as exc:
+                error, left = exc.error, exc.left
+                ended += exc.ended
             except Paused:
                 raise
             except OrbitError as exc:
-                if about_all(exc):
-                    raise
-                rounds += 1
-                if rounds >= MAX_ROUNDS or not judge.again(exc, began):
-                    return [KeyOutcome.failed(entry, exc) for entry in dict.fromkeys(unit.entries)]
-                again = True
+                error = exc
             finally:
                 job.pace.until(None)
+            if about_all(error):
+                raise error
+            if rounds == MAX_ROUNDS or not judge.again(error, began):
+                return _in_order(unit, [*ended, *(KeyOutcome.failed(entry, error) for entry in dict.fromkeys(left))])
+            again = True
+        raise AssertionError("the last round returns or raises")  # pragma: no cover
 
     def _close(self, window: Window, *, complete: bool) -> None:
         if not complete:
@@ -220,3 +226,9 @@ class BatchFlow:
             resumed=resumed,
             requests=self._job.pace.requests,
         )
+
+
+def _in_order(unit: Unit, outcomes: list[KeyOutcome]) -> list[KeyOutcome]:
+    """As the source names them."""
+    places = {(entry.key, entry.version_id): place for place, entry in enumerate(unit.entries)}
+    return sorted(outcomes, key=lambda outcome: places[outcome.key, outcome.version_id])

@@ -65,14 +65,15 @@ class Judge:
 
     def _waited(self, error: OrbitError) -> bool:
         call, patience = self._call, self._call.config.outage_patience
-        started, out = call.monotonic(), isinstance(error, Throttled)
+        started, out, told = call.monotonic(), isinstance(error, Throttled), False
         while True:
             if not out and self._well():
                 return False
             lasted = call.monotonic() - started
             if lasted >= patience:
                 raise error.with_note(f"Waited {lasted:.0f} s for the store (outage_patience).")
-            if not lasted:
+            if not told:
+                told = True
                 call.notice(f"the store is not well ({error.message}); waiting for it for up to {patience:.0f} s")
             asked = error.context.retry_after if isinstance(error, Throttled) else None
             pause = max(asked or 0.0, min(LONGEST_PAUSE, max(SHORTEST_PAUSE, lasted * SHARE)))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.call import Call
-from orbit_airflow.engine.errors import OrbitError
+from orbit_airflow.engine.errors import OrbitError, StoreError
 from orbit_airflow.engine.keys import KeyEntry
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 
@@ -27,6 +27,16 @@ class Hands:
         self.call.cancel.sleep(self.policy.delay(attempt, error, rng))
 
 
+class Unfinished(Exception):
+    """Some of the entries have ended, and ``error`` is about the others: ``left``."""
+
+    def __init__(self, error: StoreError, ended: list[KeyOutcome], left: tuple[KeyEntry, ...]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.ended = ended
+        self.left = left
+
+
 class Worker(Protocol):
     """A verb at work; shared by the threads of a batch."""
 
@@ -34,7 +44,7 @@ class Worker(Protocol):
         """One outcome for each of the entries, each once.
 
         ``again``: they may have been done before (by a killed try, or in an outage): look first, so that nothing is
-        done twice. A StoreError is raised only when it is about all entries; then they may be given again.
+        done twice. An OrbitError is about all of the entries, Unfinished about some of them; these may be given again.
         """
 
 

@@ -104,6 +104,7 @@ def test_every_answer_class_can_come_out() -> None:
     """No class of the tree is without a way to it."""
     answers = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StoreError)}
     raised_by_the_engine = {StoreError, errors.Network, errors.CircuitOpen, ConnectionLost, errors.ObjectDeleted}
+    raised_by_the_engine |= {errors.OperationTimeout}
     assert set(codes.CODES) | set(codes.BY_STATUS.values()) == answers - raised_by_the_engine
 
 
