@@ -39,9 +39,7 @@ def _entries(place: str, call: Call | None = None, **choices: Any) -> list[KeyEn
     return list(ManifestKeys(bucket=BUCKET, place=place, **choices).entries(call or _call()))
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("m.csv", CSV), ("m.csv.gz", CSV), ("m.jsonl", JSONL), ("m.jsonl.gz", JSONL)]
-)
+@pytest.mark.parametrize("name", ["m.csv", "m.csv.gz", "m.jsonl", "m.jsonl.gz"])
 @pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
 def test_lines(tmp_path: Path, name: str, remote: bool) -> None:
     """CSV with a header in any order and with strange columns, JSON lines; packed or not."""
