@@ -6,6 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orbit_airflow.engine.batch.change import ChangeStorageClass, Copy, TagObjects, UpdateMetadata
+    from orbit_airflow.engine.batch.config import BatchConfig
+    from orbit_airflow.engine.batch.delete import Delete
+    from orbit_airflow.engine.batch.estimate import BatchPlan
+    from orbit_airflow.engine.batch.result import BatchError, BatchResult, KeyOutcome
+    from orbit_airflow.engine.batch.verbs import BatchRun
     from orbit_airflow.engine.compose import engine_over, open_engine
     from orbit_airflow.engine.encryption import CustomerKey, ServerSideEncryption
     from orbit_airflow.engine.errors import OrbitError
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
         TransferStats,
     )
     from orbit_airflow.engine.facade import TransferEngine
+    from orbit_airflow.engine.keys import KeyList, PrefixKeys, Selection
+    from orbit_airflow.engine.manifest import ManifestKeys
     from orbit_airflow.engine.model import (
         DownloadResult,
         Integrity,
@@ -43,6 +51,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackoffStrategy": "resilience.policy",
     "BatchProgress": "events",
+    "BatchConfig": "batch.config",
+    "BatchError": "batch.result",
+    "BatchPlan": "batch.estimate",
+    "BatchResult": "batch.result",
+    "BatchRun": "batch.verbs",
+    "ChangeStorageClass": "batch.change",
+    "Copy": "batch.change",
+    "Delete": "batch.delete",
+    "KeyList": "keys",
+    "KeyOutcome": "batch.result",
+    "ManifestKeys": "manifest",
+    "PrefixKeys": "keys",
+    "Selection": "keys",
+    "TagObjects": "batch.change",
+    "UpdateMetadata": "batch.change",
     "Cancellation": "runner",
     "CircuitBreaker": "resilience.breaker",
     "CircuitBreakerConfig": "resilience.breaker",
@@ -86,23 +109,35 @@ _HOMES = {
 
 __all__ = [
     "BackoffStrategy",
+    "BatchConfig",
+    "BatchError",
+    "BatchPlan",
     "BatchProgress",
+    "BatchResult",
+    "BatchRun",
     "Cancellation",
+    "ChangeStorageClass",
     "CircuitBreaker",
     "CircuitBreakerConfig",
+    "Copy",
     "CopyOptions",
     "Credentials",
     "CustomerKey",
+    "Delete",
     "DownloadOptions",
     "DownloadResult",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",
+    "KeyList",
+    "KeyOutcome",
     "KeyPrefix",
+    "ManifestKeys",
     "Notice",
     "ObjectAttributes",
     "ObjectRef",
     "OrbitError",
+    "PrefixKeys",
     "Progress",
     "ProgressAggregator",
     "ProgressReceiver",
@@ -111,8 +146,10 @@ __all__ = [
     "ResumeState",
     "RetryPolicy",
     "Retrying",
+    "Selection",
     "ServerSideEncryption",
     "StorageClass",
+    "TagObjects",
     "ThroughputTracker",
     "TransferCompleted",
     "TransferDirection",
@@ -121,6 +158,7 @@ __all__ = [
     "TransferFailed",
     "TransferStarted",
     "TransferStats",
+    "UpdateMetadata",
     "UploadOptions",
     "UploadResult",
     "engine_over",

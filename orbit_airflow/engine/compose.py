@@ -18,12 +18,13 @@ from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.resilience.breaker import CircuitBreaker, shared_breaker
 from orbit_airflow.engine.resilience.budget import RetryBudget
 from orbit_airflow.engine.resilience.limits import BandwidthLimiter, Permits
+from orbit_airflow.engine.resilience.pace import Pace
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.store import TransferStore
 from orbit_airflow.engine.stores.limited import LimitedStore
 from orbit_airflow.engine.stores.patient import Patience, PatientStore
-from orbit_airflow.engine.stores.retrying import BreakerFor, RetryingStore, no_breaker
+from orbit_airflow.engine.stores.retrying import RetryingStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -83,14 +84,26 @@ def engine_over(
         once = repeating(config.policy.with_max_retries(0))
         return PatientStore(repeating(config.policy), once, patience, cancel=cancel, reporter=reporter)
 
-    return TransferEngine(config, store_for, monotonic=clock, rng=dice, on_close=on_close)
+    def paced_store_for(cancel: Cancellation, reporter: Reporter, pace: Pace, policy: RetryPolicy) -> TransferStore:
+        # Neither breaker nor patience: a batch tells a bad key from a bad store by itself.
+        limited = LimitedStore(store, permits, limiter, cancel=cancel)
+        return RetryingStore(
+            limited, policy, sleep=cancel.sleep, rng=dice, reporter=reporter, budget=RetryBudget(),
+            breaker_for=lambda _: pace,
+        )  # fmt: skip
+
+    return TransferEngine(
+        config, store_for, paced_store_for=paced_store_for, monotonic=clock, rng=dice, on_close=on_close
+    )
 
 
-def _breakers(config: EngineConfig, endpoint: str | None, clock: Callable[[], float]) -> BreakerFor:
+def _breakers(
+    config: EngineConfig, endpoint: str | None, clock: Callable[[], float]
+) -> Callable[[str], CircuitBreaker | None]:
     """A breaker per bucket: of the process for an endpoint that is known, else of this engine alone."""
     wanted = config.policy.breaker_config
     if wanted is None:
-        return no_breaker
+        return lambda _: None
     if endpoint is not None:
         return lambda bucket: shared_breaker(endpoint, bucket, wanted)
     own: dict[str, CircuitBreaker] = {}

@@ -16,6 +16,7 @@
      ├ Paused                   stopped on request; what was done is kept RESUME
      ├ RestartsExhausted        the upload vanished again and again      RETRY
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
+     ├ BatchRefused             a guard refused the batch as a whole     FAIL
      └ StoreError               one request failed                       FAIL
         ├ NotFound              no such key, bucket or version           FAIL
         │  └ ObjectDeleted      a delete marker is what is there         FAIL
@@ -34,6 +35,7 @@
         ├ ChecksumRefused       the store got other bytes than we hashed RETRY
         ├ WriteConflict         a conditional write met another one      RETRY
         ├ Throttled             slow down                                RETRY
+        ├ OperationTimeout      the time of one of a batch's keys is over  FAIL
         ├ CircuitOpen           too many failures: the store is not asked RESUME
         └ Network               (the guide's name)                       RETRY
            ├ Unavailable        5xx, or an answer that means nothing     RETRY
@@ -192,6 +194,10 @@ class StateUnavailable(OrbitError):
     disposition = Disposition.RETRY
 
 
+class BatchRefused(OrbitError):
+    """A guard (max_keys, max_delete_percent, require_non_empty) refused the batch before it changed anything."""
+
+
 class StoreError(OrbitError):
     """One request to the store failed. ``bucket`` and ``key`` are those of the request."""
 
@@ -288,6 +294,10 @@ class Throttled(StoreError):
     """The store asks for fewer requests; ``context.retry_after`` is its own delay in seconds, when it named one."""
 
     disposition = Disposition.RETRY
+
+
+class OperationTimeout(StoreError):
+    """One operation of a batch had no time left for another request (``operation_timeout``); the others go on."""
 
 
 class CircuitOpen(StoreError):

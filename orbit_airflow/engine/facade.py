@@ -7,6 +7,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy import CopyFlow
@@ -35,6 +37,8 @@ from orbit_airflow.engine.options import CopyOptions, DownloadOptions, EngineCon
 from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.read import read_whole
 from orbit_airflow.engine.remove import delete_object
+from orbit_airflow.engine.resilience.pace import Pace
+from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.scripts import default_state_directory, state_mapping, state_of
 from orbit_airflow.engine.store import ListRequest, TransferStore
@@ -51,7 +55,12 @@ from orbit_airflow.engine.token import (
 from orbit_airflow.engine.upload import UploadFlow
 from orbit_airflow.engine.version_verbs import Verbs, Versions
 
+if TYPE_CHECKING:
+    from orbit_airflow.engine.batch.result import BatchResult
+    from orbit_airflow.engine.batch.verbs import Batches
+
 StoreFor = Callable[[Cancellation, Reporter], TransferStore]
+PacedStoreFor = Callable[[Cancellation, Reporter, Pace, RetryPolicy], TransferStore]
 # What download_bytes takes into memory unless it is told otherwise.
 MAX_IN_MEMORY = 64 * MIB
 MAX_PAGE = 1000
@@ -73,6 +82,7 @@ class TransferEngine:
         config: EngineConfig,
         store_for: StoreFor,
         *,
+        paced_store_for: PacedStoreFor | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
@@ -81,6 +91,7 @@ class TransferEngine:
         self.config = config
         self._on_close = on_close
         self._store_for = store_for
+        self._paced_store_for = paced_store_for
         self._clock = clock
         self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter
@@ -329,6 +340,51 @@ class TransferEngine:
             download=self.download,
         )
         return Versions(verbs)
+
+    @cached_property
+    def batch(self) -> Batches:
+        """The verbs on many keys."""
+        from orbit_airflow.engine.batch.verbs import Batches
+
+        return Batches(self)
+
+    @property
+    def batch_delete(self) -> Callable[..., BatchResult]:
+        """The guide's name of ``batch.delete``."""
+        return self.batch.delete
+
+    @property
+    def batch_copy(self) -> Callable[..., BatchResult]:
+        """The guide's name of ``batch.copy``."""
+        return self.batch.copy
+
+    @property
+    def batch_change_storage_class(self) -> Callable[..., BatchResult]:
+        """The guide's name of ``batch.change_storage_class``."""
+        return self.batch.change_storage_class
+
+    @property
+    def batch_update_metadata(self) -> Callable[..., BatchResult]:
+        """The guide's name of ``batch.update_metadata``."""
+        return self.batch.update_metadata
+
+    @property
+    def batch_tag_objects(self) -> Callable[..., BatchResult]:
+        """The guide's name of ``batch.tag_objects``."""
+        return self.batch.tag_objects
+
+    def call(self, cancel: Cancellation | None = None, reporter: Reporter = no_reporter) -> Call:
+        """What one verb works with, for verbs that live elsewhere."""
+        return self._call(cancel, reporter)
+
+    def paced_store(self, call: Call, pace: Pace, policy: RetryPolicy) -> TransferStore:
+        """A view of the store whose every attempt keeps ``pace``, repeating by ``policy``; nobody waits out an outage.
+
+        An engine that was made without one (by ``store_for`` alone) gives its usual view.
+        """
+        if self._paced_store_for is None:
+            return call.store
+        return self._paced_store_for(call.cancel, call.reporter, pace, policy)
 
     def address(self, target: str | ObjectRef, version_id: str | None = None) -> ObjectRef:
         """The object that is meant; see the class. ConfigError without a configured bucket, or for two versions."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import quote
 
-from orbit_airflow.engine.errors import ConfigError
+from orbit_airflow.engine.errors import ConfigError, StoreError
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -232,6 +232,33 @@ class DeleteReceipt:
 
     delete_marker: bool = False
     version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOutcome:
+    """What one DeleteObjects answered for one key (or one version of it): a receipt, an error, or neither.
+
+    ``unknown``: the answer does not name the key. Whether it was deleted has to be looked up.
+    """
+
+    key: str
+    version_id: str | None = None
+    receipt: DeleteReceipt | None = None
+    error: StoreError | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """True when the answer is silent about the key."""
+        return self.receipt is None and self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteManyResult:
+    """The answer to DeleteObjects: one outcome for each (key, version id) asked for, each exactly once, in the order in
+    which they were first named, whatever the store answered.
+    """
+
+    outcomes: tuple[DeleteOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ SourceError may come out of a body. Wrappers (retrying, limited) implement the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     KeyPrefix,
     ListResult,
@@ -27,6 +30,31 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
+
+# A key, and the id of the version that is meant; None is the key itself.
+DeleteItem = tuple[str, str | None]
+MAX_DELETES = 1000
+# What XML 1.0 has no way to write, not even as a character reference.
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+
+
+def fits_xml(key: str) -> bool:
+    """True when a request body can name the key."""
+    return _NO_XML.search(key) is None
+
+
+def checked_items(items: Sequence[DeleteItem]) -> tuple[DeleteItem, ...]:
+    """The items, each once. ConfigError for none, for more than one request takes, and for keys that XML cannot carry.
+
+    AWS refuses a key that is named twice; other stores delete it twice.
+    """
+    found = tuple(dict.fromkeys(items))
+    if not 1 <= len(found) <= MAX_DELETES:
+        raise ConfigError(f"one DeleteObjects takes 1 to {MAX_DELETES} keys, got {len(found)}")
+    for key, _ in found:
+        if not fits_xml(key):
+            raise ConfigError(f"XML cannot carry this key; delete it by itself: {key[:80]!r}")
+    return found
 
 
 class Body(Protocol):
@@ -163,6 +191,14 @@ class ObjectStore(Protocol):
     def delete(self, ref: ObjectRef) -> DeleteReceipt:
         """One DeleteObject. A key that is not there is a success. Without a version id it is not idempotent on a
         versioned bucket: each call lays one more delete marker.
+        """
+
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """One DeleteObjects of 1 to 1,000 (key, version id or None). An error of the whole request is raised, an error
+        of one key is in its outcome. Idempotent as ``delete``: not without a version id on a versioned bucket.
+
+        ``quiet``: the store names errors only, so that a key that it forgot looks deleted; without it such a key is
+        unknown. ConfigError for a key that XML cannot carry (``fits_xml``): delete it by itself.
         """
 
     def list_objects(self, request: ListRequest) -> ListResult:

@@ -12,6 +12,7 @@ from orbit_airflow.engine.errors import ConnectionLost, RequestContext
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     ListResult,
     ObjectAttributes,
@@ -29,6 +30,7 @@ from orbit_airflow.engine.store import (
     CompleteRequest,
     CopyPartRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -38,7 +40,7 @@ from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, V
 
 T = TypeVar("T")
 Operation = Literal[
-    "*", "head", "head_part", "get", "put", "copy", "delete", "list_objects",
+    "*", "head", "head_part", "get", "put", "copy", "delete", "delete_many", "list_objects",
     "create", "upload_part", "list_parts", "complete", "abort", "list_uploads",
     "copy_part", "get_tags", "put_tags", "list_versions", "get_versioning", "put_versioning",
 ]  # fmt: skip
@@ -152,6 +154,11 @@ class FaultyStore:
         """As scripted, else passed on."""
         return self._run("delete", ref, None, lambda: self._inner.delete(ref))
 
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """As scripted, else passed on."""
+        call = lambda: self._inner.delete_many(bucket, items, quiet=quiet)  # noqa: E731
+        return self._edges(self._claim("delete_many", None), RequestContext("delete_many", bucket), call)
+
     def list_objects(self, request: ListRequest) -> ListResult:
         """As scripted, else passed on."""
         context = RequestContext("list_objects", request.where.bucket, request.where.prefix)
@@ -192,6 +199,14 @@ class FaultyStore:
     def list_uploads(self, ref: ObjectRef, after: tuple[str, str] | None = None) -> UploadsPage:
         """As scripted, else passed on."""
         return self._run("list_uploads", ref, None, lambda: self._inner.list_uploads(ref, after))
+
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """As scripted, else passed on."""
+        return self._run("get_tags", ref, None, lambda: self._inner.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """As scripted, else passed on."""
+        self._run("put_tags", ref, None, lambda: self._inner.put_tags(ref, tags))
 
     def _claim(self, operation: str, part_number: int | None) -> list[Fault]:
         """The faults that strike this request, counted."""
@@ -239,14 +254,6 @@ class FaultyStore:
     def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
         """As scripted, else passed on."""
         return self._run("copy_part", ref, request.part.number, lambda: self._inner.copy_part(ref, request))
-
-    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
-        """As scripted, else passed on."""
-        return self._run("get_tags", ref, None, lambda: self._inner.get_tags(ref))
-
-    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
-        """As scripted, else passed on."""
-        self._run("put_tags", ref, None, lambda: self._inner.put_tags(ref, tags))
 
     def list_versions(self, request: VersionsRequest) -> VersionsPage:
         """As scripted, else passed on."""

@@ -29,6 +29,8 @@ from orbit_airflow.engine.model import (
     Checksum,
     ChecksumType,
     CreatedUpload,
+    DeleteManyResult,
+    DeleteOutcome,
     DeleteReceipt,
     KeyPrefix,
     ListResult,
@@ -42,7 +44,16 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.store import Body, CompleteRequest, CopyPartRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyPartRequest,
+    CopyRequest,
+    DeleteItem,
+    ListRequest,
+    PartDigests,
+    checked_items,
+)
 from orbit_airflow.engine.versioning import NULL, VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 from orbit_airflow.testing.history import hidden, remembered, versions_page, without
 from orbit_airflow.testing.reading import MemoryStream, chosen, copied_attributes, info_of, page_of, part_of, stream_of
@@ -169,7 +180,23 @@ class MemoryStore:
     def delete(self, ref: ObjectRef) -> DeleteReceipt:
         """As S3: the version that is named, else the object, or a delete marker over it when versions are kept."""
         context = RequestContext("DeleteObject", ref.bucket, ref.key)
-        with self._recorded("delete"), self._lock:
+        with self._recorded("delete"):
+            return self._delete(ref, context)
+
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """As S3, key by key."""
+        del quiet
+        context = RequestContext("DeleteObjects", bucket)
+        with self._recorded("delete_many"):
+            return DeleteManyResult(
+                tuple(
+                    DeleteOutcome(key, version, self._delete(ObjectRef(bucket, key, version), context))
+                    for key, version in checked_items(items)
+                )
+            )
+
+    def _delete(self, ref: ObjectRef, context: RequestContext) -> DeleteReceipt:
+        with self._lock:
             self._check_bucket(ref, context)
             versions = self._versions.setdefault((ref.bucket, ref.key), [])
             if ref.version_id is not None:

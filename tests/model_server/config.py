@@ -46,3 +46,10 @@ class ServerProfile:
     # As if every bucket had Object Lock with a default retention: bytes come with their MD5 or a checksum.
     object_lock: bool = False
     customer_keys_blocked: bool = False
+    # In DeleteObjects, every so manieth key fails when it is named for the first time, and leaves the key as it is; one
+    # key is deleted when it is named for the first time, and not answered for.
+    delete_error_every: int = 0
+    delete_error_code: str = "InternalError"
+    delete_forgets: int = 0
+    # More requests than this within a second are answered with SlowDown, without any work.
+    requests_per_second: int = 0

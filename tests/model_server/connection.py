@@ -140,6 +140,8 @@ class Turn:
             self._head, world.keyring, world.region, world.clock(), profile.max_skew_seconds
         )
         self._record.identity = exchange.identity.canonical_id
+        if not world.admits():
+            raise S3Error("SlowDown", "Please reduce your request rate.")
         # Behind the signature, which is of what was really asked.
         bend(exchange, self._runner.at("before"))
         operation = operation_of(self._head, profile)

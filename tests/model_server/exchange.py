@@ -1,6 +1,7 @@
 """What an operation works with: the server's world, one request, and its received body."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,21 @@ class World:
     pacer: Pacer
     stop: threading.Event
     clock: Callable[[], float]
+    # The keys that DeleteObjects has named, numbered from 1, and those of which the profile has had its way.
+    seen_keys: dict[tuple[str, str], int] = field(default_factory=dict)
+    struck_keys: set[tuple[str, str]] = field(default_factory=set)
+    served: deque[float] = field(default_factory=deque)
+
+    def admits(self) -> bool:
+        """Whether the profile's rate allows one more request now."""
+        with self.store.lock:
+            now = self.clock()
+            while self.served and self.served[0] <= now - 1:
+                self.served.popleft()
+            if self.profile.requests_per_second and len(self.served) >= self.profile.requests_per_second:
+                return False
+            self.served.append(now)
+            return True
 
 
 @dataclass

@@ -13,6 +13,7 @@ from orbit_airflow.engine.options import EngineConfig
 from orbit_airflow.engine.stores import http
 from orbit_airflow.engine.stores.answers import make_legible
 from orbit_airflow.engine.stores.clock import StoreClock
+from orbit_airflow.engine.stores.deletions import add_content_md5
 from orbit_airflow.engine.stores.region import follow_buckets
 from orbit_airflow.engine.stores.session import GuardedSession
 from orbit_airflow.engine.stores.sigv4 import CLOCK, SIGNATURE, register_signer
@@ -98,7 +99,8 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
 
     events = client.meta.events
     events.register_first("before-parse.s3.*", make_legible, unique_id="orbit-legible")
-    for operation in ("CompleteMultipartUpload", "CopyObject", "UploadPartCopy"):
+    events.register("before-call.s3.DeleteObjects", add_content_md5, unique_id="orbit-content-md5")
+    for operation in ("CompleteMultipartUpload", "CopyObject", "UploadPartCopy", "DeleteObjects"):
         events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):
         events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Self
 
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     ListResult,
     ObjectAttributes,
@@ -28,6 +29,7 @@ from orbit_airflow.engine.store import (
     CompleteRequest,
     CopyPartRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -156,6 +158,10 @@ class LimitedStore:
     def delete(self, ref: ObjectRef) -> DeleteReceipt:
         """Passed on."""
         return self._inner.delete(ref)
+
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """Passed on."""
+        return self._inner.delete_many(bucket, items, quiet=quiet)
 
     def list_objects(self, request: ListRequest) -> ListResult:
         """Passed on."""

@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -29,6 +29,7 @@ from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     KeyPrefix,
     ListResult,
@@ -49,6 +50,7 @@ from orbit_airflow.engine.store import (
     CompleteRequest,
     CopyPartRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -110,6 +112,14 @@ class PatientStore:
         """Waits; without a version only when it was surely not done."""
         return self._run(ref, lambda store: store.delete(ref), idempotent=ref.version_id is not None)
 
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """Waits; with keys that have no version only when it was surely not done."""
+        idempotent = all(version for _, version in items)
+        call: Callable[[TransferStore], DeleteManyResult] = lambda store: store.delete_many(  # noqa: E731
+            bucket, items, quiet=quiet
+        )
+        return self._run(KeyPrefix(bucket).probe, call, idempotent=idempotent)
+
     def list_objects(self, request: ListRequest) -> ListResult:
         """Waits."""
         return self._run(request.where.probe, lambda store: store.list_objects(request))
@@ -150,6 +160,14 @@ class PatientStore:
         """Waits."""
         return self._run(ref, lambda store: store.list_uploads(ref, after))
 
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Waits."""
+        return self._run(ref, lambda store: store.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Waits."""
+        self._run(ref, lambda store: store.put_tags(ref, tags))
+
     def _run(self, ref: ObjectRef, call: Callable[[TransferStore], T], *, idempotent: bool = True) -> T:
         out, error, since = self._outage, None, None
         while True:
@@ -187,14 +205,6 @@ class PatientStore:
     def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
         """Waits."""
         return self._run(ref, lambda store: store.copy_part(ref, request))
-
-    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
-        """Waits."""
-        return self._run(ref, lambda store: store.get_tags(ref))
-
-    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
-        """Waits."""
-        self._run(ref, lambda store: store.put_tags(ref, tags))
 
     def list_versions(self, request: VersionsRequest) -> VersionsPage:
         """Waits."""

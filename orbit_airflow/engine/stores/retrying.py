@@ -6,7 +6,7 @@ Every attempt goes through the bucket's circuit breaker, and every repetition is
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from orbit_airflow.engine.errors import OrbitError, StoreError, printable
@@ -14,6 +14,7 @@ from orbit_airflow.engine.events import Reporter, Retrying
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     KeyPrefix,
     ListResult,
@@ -27,15 +28,16 @@ from orbit_airflow.engine.model import (
     UploadsPage,
     WriteReceipt,
 )
-from orbit_airflow.engine.resilience.breaker import CircuitBreaker
 from orbit_airflow.engine.resilience.budget import RetryBudget
 from orbit_airflow.engine.resilience.outcome import repeatable, surely_undone
+from orbit_airflow.engine.resilience.pace import Gate
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.store import (
     Body,
     CompleteRequest,
     CopyPartRequest,
     CopyRequest,
+    DeleteItem,
     ListRequest,
     ObjectStream,
     PartDigests,
@@ -44,10 +46,10 @@ from orbit_airflow.engine.store import (
 from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
 
 T = TypeVar("T")
-BreakerFor = Callable[[str], CircuitBreaker | None]
+BreakerFor = Callable[[str], Gate | None]
 
 
-def no_breaker(bucket: str) -> CircuitBreaker | None:
+def no_breaker(bucket: str) -> Gate | None:
     """For policies without one."""
 
 
@@ -104,6 +106,12 @@ class RetryingStore:
         retryable = repeatable if ref.version_id else _undone
         return self._run("DeleteObject", ref, lambda: self._inner.delete(ref), retryable=retryable)
 
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """Repeated; with keys that have no version only when surely undone."""
+        retryable = repeatable if all(version for _, version in items) else _undone
+        call = lambda: self._inner.delete_many(bucket, items, quiet=quiet)  # noqa: E731
+        return self._run("DeleteObjects", KeyPrefix(bucket).probe, call, retryable=retryable)
+
     def list_objects(self, request: ListRequest) -> ListResult:
         """Repeated."""
         return self._run("ListObjectsV2", request.where.probe, lambda: self._inner.list_objects(request))
@@ -142,6 +150,14 @@ class RetryingStore:
         """Repeated."""
         return self._run("ListMultipartUploads", ref, lambda: self._inner.list_uploads(ref, after))
 
+    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
+        """Repeated."""
+        return self._run("GetObjectTagging", ref, lambda: self._inner.get_tags(ref))
+
+    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
+        """Repeated."""
+        self._run("PutObjectTagging", ref, lambda: self._inner.put_tags(ref, tags))
+
     def _run(
         self,
         operation: str,
@@ -179,14 +195,6 @@ class RetryingStore:
         """Repeated: the last copy under a number wins, and each is of the same pinned range."""
         call = lambda: self._inner.copy_part(ref, request)  # noqa: E731
         return self._run("UploadPartCopy", ref, call, part_number=request.part.number)
-
-    def get_tags(self, ref: ObjectRef) -> tuple[tuple[str, str], ...]:
-        """Repeated."""
-        return self._run("GetObjectTagging", ref, lambda: self._inner.get_tags(ref))
-
-    def put_tags(self, ref: ObjectRef, tags: tuple[tuple[str, str], ...]) -> None:
-        """Repeated."""
-        self._run("PutObjectTagging", ref, lambda: self._inner.put_tags(ref, tags))
 
     def list_versions(self, request: VersionsRequest) -> VersionsPage:
         """Repeated."""

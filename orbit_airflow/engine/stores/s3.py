@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -13,6 +13,7 @@ from orbit_airflow.engine.errors import ChecksumRefused, NotFound, RequestContex
 from orbit_airflow.engine.model import (
     ByteRange,
     CreatedUpload,
+    DeleteManyResult,
     DeleteReceipt,
     ListedPart,
     ListedUpload,
@@ -28,7 +29,16 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.options import EngineConfig
-from orbit_airflow.engine.store import Body, CompleteRequest, CopyPartRequest, CopyRequest, ListRequest, PartDigests
+from orbit_airflow.engine.store import (
+    Body,
+    CompleteRequest,
+    CopyPartRequest,
+    CopyRequest,
+    DeleteItem,
+    ListRequest,
+    PartDigests,
+    checked_items,
+)
 from orbit_airflow.engine.stores import versions
 from orbit_airflow.engine.stores.answers import (
     Answer,
@@ -45,6 +55,7 @@ from orbit_airflow.engine.stores.answers import (
 from orbit_airflow.engine.stores.calls import Calls
 from orbit_airflow.engine.stores.credentials import CredentialKeeper
 from orbit_airflow.engine.stores.customer import CustomerKeyParams, check_transport
+from orbit_airflow.engine.stores.deletions import deleted_in
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.stream import S3Stream, opened
 from orbit_airflow.engine.versioning import VersioningState, VersioningStatus, VersionsPage, VersionsRequest
@@ -137,6 +148,17 @@ class S3Store:
                 raise
             return DeleteReceipt()
         return DeleteReceipt(bool(answer.get("DeleteMarker")), answer.get("VersionId"))
+
+    def delete_many(self, bucket: str, items: Sequence[DeleteItem], *, quiet: bool = False) -> DeleteManyResult:
+        """DeleteObjects, with Content-MD5 and a CRC: some stores want the one, some the other."""
+        context, wanted = RequestContext("DeleteObjects", bucket), checked_items(items)
+        objects = [{"Key": key, **({"VersionId": version} if version else {})} for key, version in wanted]
+        params: dict[str, Any] = {"Bucket": bucket, "Delete": {"Objects": objects, "Quiet": quiet}, **self._always}
+        delete_objects = self._client.delete_objects
+        with mapping(context):
+            answer: Answer = self._keeper.run(lambda: self._calls.make("DeleteObjects", delete_objects, params))
+        with understanding(context):
+            return deleted_in(answer, wanted, context, quiet=quiet)
 
     def list_objects(self, request: ListRequest) -> ListResult:
         """ListObjectsV2, one page, url-encoded on the wire: XML cannot carry every key."""

@@ -4,7 +4,7 @@ from tests.model_server.checksums import BY_HEADER
 from tests.model_server.config import ServerProfile
 from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Operation
-from tests.model_server.operations import buckets, complete, copying, listing, multipart, objects
+from tests.model_server.operations import buckets, complete, copying, deletions, listing, multipart, objects
 from tests.model_server.wire import RequestHead
 
 _SERVED = {
@@ -27,6 +27,7 @@ _SERVED = {
         Operation("GetObject", objects.get_object),
         Operation("HeadObject", objects.get_object),
         Operation("DeleteObject", objects.delete_object),
+        Operation("DeleteObjects", deletions.delete_objects),
         Operation("GetObjectTagging", objects.get_tagging),
         Operation("PutObjectTagging", objects.put_tagging),
         Operation("CreateMultipartUpload", multipart.create_upload, multipart.admit_create),
@@ -68,6 +69,7 @@ _ROUTES: dict[tuple[str, str, str], tuple[str, str]] = {
     ("GET", "object", ""): ("GetObject", "versionId partNumber"),
     ("HEAD", "object", ""): ("HeadObject", "versionId partNumber"),
     ("DELETE", "object", ""): ("DeleteObject", "versionId"),
+    ("POST", "bucket", "delete"): ("DeleteObjects", ""),
     ("GET", "object", "tagging"): ("GetObjectTagging", "versionId"),
     ("PUT", "object", "tagging"): ("PutObjectTagging", "versionId"),
     ("POST", "object", "uploads"): ("CreateMultipartUpload", ""),

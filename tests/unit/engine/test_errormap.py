@@ -106,6 +106,7 @@ def test_every_answer_class_can_come_out() -> None:
     raised_by_the_engine = {StoreError, errors.Network, errors.CircuitOpen, ConnectionLost, errors.ObjectDeleted}
     raised_by_the_engine |= {errors.Garbled}
     raised_by_the_engine |= {errors.ObjectLocked}
+    raised_by_the_engine |= {errors.OperationTimeout}
     assert set(codes.CODES) | set(codes.BY_STATUS.values()) == answers - raised_by_the_engine
 
 

@@ -1,0 +1,302 @@
+"""Batches that change objects one by one: copies, classes, metadata, tags. Each looks before it writes.
+
+S3 changes an object's class and metadata by copying it onto itself, which makes a new version where versions are kept.
+So an object that is as it should be already is skipped: that is also what makes these verbs safe to repeat.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+from orbit_airflow.engine.batch.result import KeyOutcome
+from orbit_airflow.engine.batch.work import Hands, Worker
+from orbit_airflow.engine.call import Call
+from orbit_airflow.engine.copy import CopyFlow
+from orbit_airflow.engine.errors import (
+    ConfigError,
+    NotFound,
+    ObjectArchived,
+    PreconditionFailed,
+    RequestContext,
+)
+from orbit_airflow.engine.keys import KeyEntry
+from orbit_airflow.engine.model import ChecksumType, KeyPrefix, ObjectAttributes, ObjectInfo, ObjectRef
+from orbit_airflow.engine.options import CopyOptions, Pairs, check_attributes
+from orbit_airflow.engine.proof import MARK
+from orbit_airflow.engine.storage_class import StorageClass
+
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_MINIMUM_DAYS = {
+    "STANDARD_IA": 30, "ONEZONE_IA": 30, "GLACIER_IR": 90, "GLACIER": 90, "DEEP_ARCHIVE": 180,
+}  # fmt: skip
+
+
+class OneByOne:
+    """The Worker of these verbs. What it raises is about the one key that it was given."""
+
+    def __init__(self, work: _Changing, hands: Hands) -> None:
+        self._work = work
+        self._call = hands.call
+
+    def do(self, entries: Sequence[KeyEntry], *, again: bool) -> list[KeyOutcome]:
+        """One by one."""
+        return [self._work.change(self._call, entry, again=again) for entry in entries]
+
+
+class _Changing:
+    """What the four verbs share."""
+
+    whole_pages = False
+    removes = False
+    bucket: str
+
+    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+        """One object. An OrbitError is this key's."""
+        raise NotImplementedError  # pragma: no cover - each verb has its own
+
+    def worker(self, hands: Hands) -> Worker:
+        """At work."""
+        return OneByOne(self, hands)
+
+    def words(self) -> list[object]:
+        """All fields."""
+        return [getattr(self, item.name) for item in fields(self)]  # type: ignore[arg-type]  # dataclasses all
+
+    def warnings(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy(_Changing):
+    """Copy each object to ``dest_bucket`` (None: the same) under ``dest_prefix`` + its key without ``strip_prefix``.
+
+    Without ``strip_prefix`` the whole key follows the prefix: no two keys can meet. ``options`` as of ``copy_object``.
+    """
+
+    bucket: str
+    dest_prefix: str
+    dest_bucket: str | None = None
+    strip_prefix: str = ""
+    options: CopyOptions = field(default_factory=CopyOptions)
+
+    verb = "copy"
+
+    def __post_init__(self) -> None:
+        KeyPrefix(self.bucket, self.strip_prefix)
+        KeyPrefix(self.target_bucket, self.dest_prefix)
+        if self.target_bucket == self.bucket and self.dest_prefix == self.strip_prefix:
+            raise ConfigError("this copy would put every object onto itself; choose another dest_prefix")
+
+    @property
+    def target_bucket(self) -> str:
+        """Where the copies go."""
+        return self.dest_bucket or self.bucket
+
+    def target(self, key: str) -> ObjectRef:
+        """Where the copy of ``key`` goes. ConfigError when the key does not begin with ``strip_prefix``."""
+        if not key.startswith(self.strip_prefix):
+            raise ConfigError(f"the key does not begin with strip_prefix {self.strip_prefix!r}: {key!r}")
+        return ObjectRef(self.target_bucket, self.dest_prefix + key[len(self.strip_prefix) :])
+
+    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+        """One copy; when it may have been made, the target is looked at first."""
+        source, target = entry.ref(self.bucket), self.target(entry.key)
+        if again:
+            found = self._made_before(call, source, target)
+            if found is not None:
+                return KeyOutcome.done(entry, found.version_id)
+        result = CopyFlow(call, source, target, self.options).run()
+        return KeyOutcome.done(entry, result.version_id, result.not_kept)
+
+    def _made_before(self, call: Call, source: ObjectRef, target: ObjectRef) -> ObjectInfo | None:
+        try:
+            found = call.store.head(target)
+        except NotFound:
+            return None
+        info = call.store.head(source)
+        return found if _is_copy(found, info, self.options) else None
+
+    def requests(self, entry: KeyEntry) -> Counter[str]:
+        """One CopyObject, and the looks at source and target."""
+        del entry
+        return Counter({"HeadObject": 2, "CopyObject": 1})
+
+
+def _is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> bool:
+    """True when the target is what this copy would make. Without comparable checksums: size, metadata, and a time
+    behind the source's last write, by the store's own clock.
+    """
+    metadata = source.metadata if options.metadata is None else options.metadata
+    wanted_class = options.storage_class or source.storage_class
+    if found.size != source.size or sorted(found.metadata) != sorted(metadata):
+        return False
+    if (found.storage_class or "STANDARD") != (wanted_class or "STANDARD"):
+        return False
+    one, other = found.checksum, source.checksum
+    full = one is not None and other is not None and ChecksumType.COMPOSITE not in (one.type, other.type)
+    if one is not None and other is not None and full and one.algorithm == other.algorithm:
+        return one.value == other.value
+    if found.etag == source.etag:
+        return True
+    made, written = found.last_modified, source.last_modified
+    return "-" in source.etag and made is not None and written is not None and made >= written
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeStorageClass(_Changing):
+    """Move each object to ``storage_class`` (AWS's name or the guide's) by a copy onto itself, with all that a copy can
+    keep. What is in the class already is skipped; what is archived is a failure (ObjectArchived) until it is restored.
+    """
+
+    bucket: str
+    storage_class: str
+
+    verb = "change_storage_class"
+
+    def __post_init__(self) -> None:
+        KeyPrefix(self.bucket)
+        object.__setattr__(self, "storage_class", StorageClass.parse(self.storage_class).value)
+
+    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+        """One object."""
+        del again
+        here = f"it is in {self.storage_class} already"
+        if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
+            return KeyOutcome.skipped(entry, here)
+        info = _present(call, self.bucket, entry)
+        if _class_of(info.storage_class) == self.storage_class:
+            return KeyOutcome.skipped(entry, here)
+        _refuse_archived(info)
+        options = CopyOptions(storage_class=self.storage_class, if_match=info.etag)
+        return _onto_itself(call, self.bucket, entry, options)
+
+    def requests(self, entry: KeyEntry) -> Counter[str]:
+        """Nothing for what is there already."""
+        if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
+            return Counter()
+        return Counter({"HeadObject": 2, "CopyObject": 1})
+
+    def warnings(self) -> tuple[str, ...]:
+        """What it costs that a price list does not show at once."""
+        said = ["where versions are kept, each object gains a version, and the old one is still billed"]
+        if self.storage_class in _MINIMUM_DAYS:
+            days = _MINIMUM_DAYS[self.storage_class]
+            said.append(
+                f"{self.storage_class} is billed for at least {days} days; small objects as 128 KiB or with overhead"
+            )
+        if self.storage_class in _ARCHIVES:
+            said.append(f"objects in {self.storage_class} have to be restored before they can be read")
+        said.append("objects that leave STANDARD_IA, ONEZONE_IA or GLACIER_IR are billed for their retrieval")
+        return tuple(said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateMetadata(_Changing):
+    """Set user metadata by a copy onto itself. By default names are merged into what is there; ``replace`` makes
+    ``metadata`` the whole set. Headers, class, tags and encryption stay. Names are lower case, as S3 gives them back.
+    """
+
+    bucket: str
+    metadata: Pairs
+    replace: bool = False
+
+    verb = "update_metadata"
+
+    def __post_init__(self) -> None:
+        KeyPrefix(self.bucket)
+        lower = tuple(sorted((name.lower(), value) for name, value in self.metadata))
+        check_attributes(ObjectAttributes(metadata=lower))
+        if not lower and not self.replace:
+            raise ConfigError("there is no metadata to merge; replace=True with none takes all away")
+        object.__setattr__(self, "metadata", lower)
+
+    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+        """One object; what has the metadata already is skipped. The engine's mark of the upload is not kept."""
+        del again
+        info = _present(call, self.bucket, entry)
+        had = {name: value for name, value in info.metadata if name != MARK}
+        wanted = dict(self.metadata) if self.replace else {**had, **dict(self.metadata)}
+        if wanted == had:
+            return KeyOutcome.skipped(entry, "it has this metadata already")
+        _refuse_archived(info)
+        return _onto_itself(
+            call, self.bucket, entry, CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
+        )
+
+    def requests(self, entry: KeyEntry) -> Counter[str]:
+        """One copy, and the looks."""
+        del entry
+        return Counter({"HeadObject": 2, "CopyObject": 1})
+
+    def warnings(self) -> tuple[str, ...]:
+        """A copy is a version."""
+        return ("where versions are kept, each object gains a version, and the old one is still billed",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagObjects(_Changing):
+    """Set tags. By default they are merged into what is there (which is read first: of two who do so at once, one may
+    win); ``replace`` makes ``tags`` the whole set. No version is made.
+    """
+
+    bucket: str
+    tags: Pairs
+    replace: bool = False
+
+    verb = "tag_objects"
+
+    def __post_init__(self) -> None:
+        KeyPrefix(self.bucket)
+        check_attributes(ObjectAttributes(tags=self.tags))
+        if not self.tags and not self.replace:
+            raise ConfigError("there are no tags to merge; replace=True with none takes all away")
+
+    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+        """One object; more than ten tags after merging are a failure of the key."""
+        del again
+        ref = entry.ref(self.bucket)
+        wanted = self.tags
+        if not self.replace:
+            had = call.store.get_tags(ref)
+            wanted = tuple({**dict(had), **dict(self.tags)}.items())
+            if dict(wanted) == dict(had):
+                return KeyOutcome.skipped(entry, "it has these tags already")
+            check_attributes(ObjectAttributes(tags=tuple(item for item in wanted if not item[0].startswith("aws:"))))
+        call.store.put_tags(ref, wanted)
+        return KeyOutcome.done(entry)
+
+    def requests(self, entry: KeyEntry) -> Counter[str]:
+        """The set is read to be merged."""
+        del entry
+        return Counter({"PutObjectTagging": 1} if self.replace else {"GetObjectTagging": 1, "PutObjectTagging": 1})
+
+
+def _class_of(name: str | None) -> str:
+    return name or "STANDARD"
+
+
+def _present(call: Call, bucket: str, entry: KeyEntry) -> ObjectInfo:
+    """The newest version, which is the only one that can be changed."""
+    info = call.store.head(ObjectRef(bucket, entry.key))
+    if entry.version_id not in (None, info.version_id, "null"):
+        raise ConfigError("an older version cannot be changed: its copy would become the newest one")
+    if entry.etag is not None and entry.etag != info.etag:
+        context = RequestContext("HeadObject", bucket, entry.key)
+        raise PreconditionFailed("the object is not the one that was listed; it was replaced meanwhile", context)
+    return info
+
+
+def _refuse_archived(info: ObjectInfo) -> None:
+    readable = info.restore is not None and not info.restore.ongoing
+    if (info.storage_class in _ARCHIVES or info.archive_status is not None) and not readable:
+        context = RequestContext("HeadObject", info.ref.bucket, info.ref.key, code="InvalidObjectState")
+        raise ObjectArchived(f"the object is in {info.archive_status or info.storage_class}; restore it first", context)
+
+
+def _onto_itself(call: Call, bucket: str, entry: KeyEntry, options: CopyOptions) -> KeyOutcome:
+    ref = ObjectRef(bucket, entry.key)
+    result = CopyFlow(call, ref, ref, options).run()
+    return KeyOutcome.done(entry, result.version_id, result.not_kept)

@@ -1,0 +1,33 @@
+"""What is looked at before a batch begins: too many keys, too large a share, none at all."""
+
+from __future__ import annotations
+
+from orbit_airflow.engine.batch.config import BatchConfig
+from orbit_airflow.engine.batch.work import BatchWork
+from orbit_airflow.engine.call import Call
+from orbit_airflow.engine.errors import BatchRefused, ConfigError
+from orbit_airflow.engine.keys import KeySource, PrefixKeys
+
+
+def check_guards(call: Call, work: BatchWork, source: KeySource, config: BatchConfig) -> None:
+    """BatchRefused when a guard says no. Reads the source only as far as it must."""
+    share = config.max_delete_percent if work.removes else None
+    if share is not None and not isinstance(source, PrefixKeys):
+        raise ConfigError("max_delete_percent needs a prefix: a share of what is there")
+    if config.max_keys is None and share is None and not config.require_non_empty:
+        return
+    taken = scanned = 0
+    for page in source.pages(call):
+        taken += len(page.entries)
+        scanned += page.scanned
+        if config.max_keys is not None and taken > config.max_keys:
+            raise BatchRefused(f"the source has more than {config.max_keys} keys (max_keys); nothing was changed")
+        if taken and config.max_keys is None and share is None:
+            break
+    if config.require_non_empty and not taken:
+        raise BatchRefused("the source has no keys (require_non_empty); nothing was changed")
+    if share is not None and scanned and 100 * taken > share * scanned:
+        raise BatchRefused(
+            f"{taken} of {scanned} keys ({100 * taken / scanned:.1f} %) would be deleted, more than {share:g} % "
+            "(max_delete_percent); nothing was changed"
+        )

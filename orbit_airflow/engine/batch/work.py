@@ -1,0 +1,80 @@
+"""What a batch does with its keys: the contract between a verb and the flow that feeds it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orbit_airflow.engine.batch.result import KeyOutcome
+from orbit_airflow.engine.call import Call
+from orbit_airflow.engine.errors import OrbitError, StoreError
+from orbit_airflow.engine.keys import KeyEntry
+from orbit_airflow.engine.resilience.policy import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """What a verb works with. ``call.store`` is paced and repeats single requests by ``policy``."""
+
+    call: Call
+    policy: RetryPolicy
+
+    def pause(self, attempt: int, error: OrbitError | None, rng: random.Random) -> None:
+        """Wait as the policy says before attempt number ``attempt + 1``. Raises Paused when told to stop."""
+        self.call.cancel.sleep(self.policy.delay(attempt, error, rng))
+
+
+class Unfinished(Exception):
+    """Some of the entries have ended, and ``error`` is about the others: ``left``."""
+
+    def __init__(self, error: StoreError, ended: list[KeyOutcome], left: tuple[KeyEntry, ...]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.ended = ended
+        self.left = left
+
+
+class Worker(Protocol):
+    """A verb at work; shared by the threads of a batch."""
+
+    def do(self, entries: Sequence[KeyEntry], *, again: bool) -> list[KeyOutcome]:
+        """One outcome for each of the entries, each once.
+
+        ``again``: they may have been done before (by a killed try, or in an outage): look first, so that nothing is
+        done twice. An OrbitError is about all of the entries, Unfinished about some of them; these may be given again.
+        """
+
+
+class BatchWork(Protocol):
+    """A verb with its options: a frozen value."""
+
+    @property
+    def verb(self) -> str:
+        """Its name."""
+
+    @property
+    def bucket(self) -> str:
+        """Where the keys are."""
+
+    @property
+    def whole_pages(self) -> bool:
+        """True when one request takes a page of keys; else each key is given alone."""
+
+    @property
+    def removes(self) -> bool:
+        """True when what is done is not there any more, so that a listing does not name it again."""
+
+    def words(self) -> list[object]:
+        """What a token is bound to: all that changes what is done."""
+
+    def worker(self, hands: Hands) -> Worker:
+        """At work."""
+
+    def requests(self, entry: KeyEntry) -> Counter[str]:
+        """The requests that one key needs as far as can be told before, by kind; a fraction for shared ones is 0."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before it begins."""

@@ -1,0 +1,202 @@
+"""Manifests: every format, in a file and in a store; bad lines are named, hostile ones are bounded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbit_airflow.engine import ManifestKeys
+from orbit_airflow.engine.call import Call
+from orbit_airflow.engine.errors import ConfigError, ConnectionLost, PreconditionFailed, RequestContext, SourceError
+from orbit_airflow.engine.keys import KeyEntry
+from orbit_airflow.engine.model import ObjectRef
+from orbit_airflow.testing import Fault, MemoryStore
+from tests.unit.engine.batches import BUCKET, engine_on, faulty
+
+CSV = 'key,version_id,size,unknown\na,v1,10,?\n"b,""c""",,,\n'
+JSONL = '{"key": "a", "version_id": "v1", "size": 10}\n\n{"Key": "b,\\"c\\"", "bucket": "lake"}\n'
+WANTED = [KeyEntry("a", "v1", 10), KeyEntry('b,"c"')]
+
+
+def _call(memory: MemoryStore | None = None, *faults: Fault) -> Call:
+    return engine_on(faulty(memory or MemoryStore(), *faults)).call()
+
+
+def _file(tmp_path: Path, name: str, text: str | bytes) -> str:
+    data = text.encode() if isinstance(text, str) else text
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return str(path)
+
+
+def _entries(place: str, call: Call | None = None, **choices: Any) -> list[KeyEntry]:
+    return list(ManifestKeys(bucket=BUCKET, place=place, **choices).entries(call or _call()))
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.csv.gz", "m.jsonl", "m.jsonl.gz"])
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+def test_lines(tmp_path: Path, name: str, remote: bool) -> None:
+    """CSV with a header in any order and with strange columns, JSON lines; packed or not."""
+    place, memory = _file(tmp_path, name, CSV if ".csv" in name else JSONL), MemoryStore()
+    if remote:
+        engine_on(memory).upload(place, ObjectRef("lists", name))
+        place = f"s3://lists/{name}"
+    assert _entries(place, _call(memory)) == WANTED
+
+
+def test_the_csv_of_s3_batch_operations(tmp_path: Path) -> None:
+    """Bucket, key and version, percent-encoded, without a header."""
+    place = _file(tmp_path, "m.csv", "lake,a%20b%2Bc\nlake,d,v1\n")
+    assert _entries(place, header=False) == [KeyEntry("a b+c"), KeyEntry("d", "v1")]
+
+
+def _inventory(tmp_path: Path, schema: str, *rows: str) -> str:
+    _file(tmp_path, "data-1.csv.gz", "".join(row + "\n" for row in rows))
+    told = {
+        "sourceBucket": BUCKET, "fileFormat": "CSV", "fileSchema": schema, "version": "2016-11-30",
+        "files": [{"key": "inventory/lake/data/data-1.csv.gz", "size": 1, "MD5checksum": "x"}],
+    }  # fmt: skip
+    return _file(tmp_path, "manifest.json", json.dumps(told))
+
+
+def test_an_inventory(tmp_path: Path) -> None:
+    """Its data files lie beside it; of all versions the present objects count, unless each one is wanted."""
+    schema = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, ETag, StorageClass"
+    place = _inventory(
+        tmp_path, schema,
+        '"lake","a%2Bb","v2","true","false","7","etag","GLACIER"',
+        '"lake","a%2Bb","v1","false","false","6","etag","STANDARD"',
+        '"lake","gone","v4","true","true","","",""',
+    )  # fmt: skip
+    assert _entries(place) == [KeyEntry("a+b", None, 7, "etag", "GLACIER")]
+    assert [(entry.key, entry.version_id) for entry in _entries(place, all_versions=True)] == [
+        ("a+b", "v2"), ("a+b", "v1"), ("gone", "v4"),
+    ]  # fmt: skip
+
+
+def test_an_inventory_in_a_store(tmp_path: Path) -> None:
+    """Its data files are where it says, in its own bucket."""
+    memory = MemoryStore()
+    engine, place = engine_on(memory), _inventory(tmp_path, "Bucket, Key", '"lake","a"', '"lake","b"')
+    engine.upload(place, ObjectRef("lists", "day/manifest.json"))
+    engine.upload(tmp_path / "data-1.csv.gz", ObjectRef("lists", "inventory/lake/data/data-1.csv.gz"))
+    assert [entry.key for entry in _entries("s3://lists/day/manifest.json", _call(memory))] == ["a", "b"]
+
+
+def test_an_inventory_does_not_lead_out_of_its_directory(tmp_path: Path) -> None:
+    """Whatever it names."""
+    place = _inventory(tmp_path, "Bucket, Key", '"lake","a"')
+    told = json.loads(Path(place).read_text())
+    told["files"][0]["key"] = "../../../etc/passwd"
+    Path(place).write_text(json.dumps(told))
+    with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
+        _entries(place)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("m.csv", "name\na\n", "line 1 .* no column 'key'"),
+        ("m.csv", "key\na\n,\n", "line 3"),
+        ("m.csv", "key\na\nb,c\n", "line 3 .* has 2 cells"),
+        ("m.csv", 'key\n"a\n', "line 2"),
+        ("m.csv", b"key\n\xff\xfe\n", "line 2 .* UTF-8"),
+        ("m.csv", "key\n" + "x" * 70_000, "line 2 .* longer than"),
+        ("m.csv", "key\n" + "x" * 1025 + "\n", "line 2 .* 1 to 1024 bytes"),
+        ("m.csv", "bucket,key\nother,a\n", "line 2 .* bucket 'other'"),
+        ("m.csv", "key,size\na,many\n", "line 2"),
+        ("m.jsonl", '{"key": "a"}\n{"key": 3}\n', "line 2"),
+        ("m.jsonl", '{"key": "a"}\n["b"]\n', "line 2 .* no JSON object"),
+        ("m.jsonl", "{\n", "line 1 .* no JSON"),
+        ("m.jsonl", "[" * 60_000 + "\n", "line 1 .* no JSON"),
+        ("manifest.json", "{}", "no manifest.json"),
+        ("manifest.json", '{"fileFormat": "ORC", "files": []}', "CSV or Parquet"),
+        (
+            "manifest.json",
+            '{"fileFormat": "CSV", "files": [], "fileSchema": "Bucket, Key", "sourceBucket": "x"}',
+            "inventory of 'x'",
+        ),
+    ],
+    ids=range(16),
+)
+def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
+    """With what is wrong about it."""
+    with pytest.raises(ConfigError, match=said):
+        _entries(_file(tmp_path, name, text))
+
+
+def test_a_packed_manifest_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
+    """Not a shorter list."""
+    whole = gzip.compress(("key\n" + "".join(f"key-{n}\n" for n in range(50_000))).encode())
+    path = tmp_path / "m.csv.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match="cannot be unpacked"):
+        _entries(str(path))
+
+
+def test_a_line_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    """A gibibyte of nothing, packed."""
+    path = tmp_path / "m.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(64):
+            file.write(b" " * 2**20)
+    with pytest.raises(ConfigError, match=r"line 1 .* longer than"):
+        _entries(str(path))
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A SourceError for a file; a name without an ending wants a format; a row without one is a position."""
+    with pytest.raises(SourceError):
+        ManifestKeys(bucket=BUCKET, place=str(tmp_path / "none.csv")).identity(_call())
+    with pytest.raises(ConfigError, match="format"):
+        ManifestKeys(bucket=BUCKET, place="keys")
+    with pytest.raises(ConfigError, match="'csv'"):
+        ManifestKeys(bucket=BUCKET, place="keys", format="xml")  # type: ignore[arg-type]
+
+
+def test_a_manifest_is_continued_and_known_by_its_bytes(tmp_path: Path) -> None:
+    """A position counts records; another content is another manifest."""
+    place = _file(tmp_path, "m.jsonl", "".join(json.dumps({"key": f"k{n}"}) + "\n" for n in range(25)))
+    source = ManifestKeys(bucket=BUCKET, place=place)
+    pages = list(source.pages(_call(), most=10))
+    assert [page.cursor for page in pages] == ["10", "20", "25"]
+    rest = [entry.key for page in source.pages(_call(), after="20") for entry in page.entries]
+    assert rest == [f"k{n}" for n in range(20, 25)]
+    before = source.identity(_call())
+    assert before == source.identity(_call())
+    Path(place).write_text('{"key": "k0"}\n')
+    assert source.identity(_call()) != before
+
+
+def test_an_object_is_read_on_behind_a_broken_line(tmp_path: Path) -> None:
+    """From where it broke; and never from another object."""
+    memory = MemoryStore()
+    text = "".join(json.dumps({"key": f"k{n}"}) + "\n" for n in range(200_000))
+    place = _file(tmp_path, "m.jsonl", text)
+    ref = ObjectRef("lists", "m.jsonl")
+    engine_on(memory).upload(place, ref)
+    lost = ConnectionLost("made up", RequestContext("GetObject", "lists"))
+    broken = Fault("get", when="during", blocks=2, error=lost)
+    call = _call(memory, broken)
+    assert [entry.key for entry in _entries(ref.uri, call)] == [f"k{n}" for n in range(200_000)]
+
+    def replace_it() -> None:
+        engine_on(memory).upload_bytes(b"other", ref)
+        raise lost
+
+    call = _call(memory, Fault("get", when="during", blocks=2, call=replace_it))
+    with pytest.raises(PreconditionFailed):
+        _entries(ref.uri, call)
+
+
+def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names it."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"orbit-airflow\[parquet\]"):
+        _entries(_file(tmp_path, "m.parquet", b"PAR1"))
