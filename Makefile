@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 N ?= 200
+DIRECTION ?= up
 SEED ?= 20260917
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills live bench clean
+.PHONY: help venv demo test test-engine test-rest check format servers servers-stop kills kills-disks live bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,8 +54,11 @@ servers: venv  ## install (root, apt-get) and start Ceph, LocalStack and moto on
 servers-stop: venv  ## stop what `make servers` started
 	$(BIN)/python -m tests.servers stop
 
-kills: venv  ## N uploads killed at random instants and at the edges of requests, then continued
-	$(BIN)/python -m tests.kills --runs $(N) --seed $(SEED)
+kills: venv  ## N uploads (DIRECTION=down: downloads) killed at random instants and at many edges, then continued
+	$(BIN)/python -m tests.kills --direction $(DIRECTION) --runs $(N) --seed $(SEED)
+
+kills-disks: venv  ## downloads under power cuts, full and failing disks (root and strace are needed)
+	$(BIN)/python -m tests.kills.disks
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
         TransferStats,
     )
     from orbit_airflow.engine.facade import TransferEngine
-    from orbit_airflow.engine.model import Integrity, KeyPrefix, ObjectAttributes, ObjectRef, UploadResult
-    from orbit_airflow.engine.options import CopyOptions, Credentials, EngineConfig, UploadOptions
+    from orbit_airflow.engine.model import (
+        DownloadResult,
+        Integrity,
+        KeyPrefix,
+        ObjectAttributes,
+        ObjectRef,
+        UploadResult,
+    )
+    from orbit_airflow.engine.options import CopyOptions, Credentials, DownloadOptions, EngineConfig, UploadOptions
     from orbit_airflow.engine.progress import ProgressAggregator, ProgressReceiver, ProgressReporter
     from orbit_airflow.engine.resilience.breaker import CircuitBreaker, CircuitBreakerConfig
     from orbit_airflow.engine.resilience.policy import BackoffStrategy, RetryPolicy, with_retry
@@ -42,6 +49,8 @@ _HOMES = {
     "CopyOptions": "options",
     "Credentials": "options",
     "CustomerKey": "encryption",
+    "DownloadOptions": "options",
+    "DownloadResult": "model",
     "engine_over": "compose",
     "EngineConfig": "options",
     "FileTokenStore": "token",
@@ -84,6 +93,8 @@ __all__ = [
     "CopyOptions",
     "Credentials",
     "CustomerKey",
+    "DownloadOptions",
+    "DownloadResult",
     "EngineConfig",
     "FileTokenStore",
     "Integrity",

@@ -1,8 +1,8 @@
 """CRC32 over big blocks, and the arithmetic that joins the parts' CRCs to the whole object's.
 
 The native CRC is ISA-L's (14 GiB/s here, releases the GIL, takes any buffer); zlib's is the fall-back (1.7 GiB/s).
-Joining needs no bytes: CRC32 is linear over GF(2), so CRC(A+B) = shift(CRC(A), len(B)) xor CRC(B), and a shift by
-n bytes is a 32x32 bit matrix (Mark Adler, zlib's crc32_combine).
+Joining needs no bytes: a CRC is linear over GF(2), so CRC(A+B) = shift(CRC(A), len(B)) xor CRC(B), and a shift by
+n bytes is a multiplication by x^8n modulo the CRC's polynomial (Mark Adler, zlib's crc32_combine_op).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from functools import lru_cache
 
 Buffer = bytes | bytearray | memoryview
 
-_POLYNOMIAL = 0xEDB88320
-_Matrix = tuple[int, ...]
+POLYNOMIAL = 0xEDB88320
 
 
 def _native_crc32() -> Callable[[Buffer, int], int]:
@@ -35,38 +34,41 @@ def crc32(data: Buffer, start: int = 0) -> int:
     return _crc32(data, start)
 
 
-def _times(matrix: _Matrix, vector: int) -> int:
-    total = 0
-    for row in matrix:
-        if not vector:
-            break
-        if vector & 1:
-            total ^= row
-        vector >>= 1
-    return total
+def _multiply(polynomial: int, first: int, second: int) -> int:
+    """The product of two polynomials over GF(2), modulo the CRC's; all reflected: the highest bit is x to the 0."""
+    product, bit = 0, 1 << (polynomial.bit_length() - 1)
+    while bit and second:
+        if first & bit:
+            product ^= second
+        second = (second >> 1) ^ polynomial if second & 1 else second >> 1
+        bit >>= 1
+    return product
 
 
-def _square(matrix: _Matrix) -> _Matrix:
-    return tuple(_times(matrix, row) for row in matrix)
-
-
-@lru_cache(maxsize=64)
-def _shift(length: int) -> _Matrix:
-    """The matrix that advances a CRC over ``length`` zero bytes; a transfer needs two: part size and last part."""
-    power: _Matrix = (_POLYNOMIAL, *(1 << bit for bit in range(31)))
-    result: _Matrix = tuple(1 << bit for bit in range(32))
-    remaining = length * 8
+@lru_cache(maxsize=256)
+def _shift(polynomial: int, length: int) -> int:
+    """The power ``x^(8 * length)``: what advances a CRC over ``length`` zero bytes. Logarithmic in the length."""
+    one = 1 << (polynomial.bit_length() - 1)
+    result, power, remaining = one, one >> 8, length
     while remaining:
         if remaining & 1:
-            result = tuple(_times(power, row) for row in result)
-        power = _square(power)
+            result = _multiply(polynomial, power, result)
+        power = _multiply(polynomial, power, power)
         remaining >>= 1
     return result
 
 
+def join(polynomial: int, first: int, second: int, second_length: int) -> int:
+    """The CRC of A+B from the CRCs of A and B and the length of B in bytes.
+
+    For any reflected CRC whose start and final values are all ones (or all zeros); the polynomial reflected, too.
+    """
+    return _multiply(polynomial, _shift(polynomial, second_length), first) ^ second
+
+
 def combine(first: int, second: int, second_length: int) -> int:
     """The CRC32 of A+B from the CRCs of A and B and the length of B in bytes."""
-    return _times(_shift(second_length), first) ^ second
+    return join(POLYNOMIAL, first, second, second_length)
 
 
 def combine_all(parts: Iterable[tuple[int, int]]) -> int:

@@ -36,6 +36,7 @@
         ├ CircuitOpen           too many failures: the store is not asked RESUME
         └ Network               (the guide's name)                       RETRY
            ├ Unavailable        5xx, or an answer that means nothing     RETRY
+           │  └ Garbled         another answer than the one asked for    RETRY
            └ ConnectionLost     no answer, or a broken one               RETRY
 
 ``disposition``: FAIL = trying again cannot help; RETRY = the same request may work later; RESUME = a new try continues.
@@ -304,6 +305,13 @@ class Network(StoreError):
 
 class Unavailable(Network):
     """A 5xx answer, or one that cannot be understood (an empty body where there must be one)."""
+
+
+class Garbled(Unavailable):
+    """An answer that is not to the letter: another range than the one that was asked for, no ETag, an error's page.
+
+    Repeated a few times; not waited for, since a store that answers is not out.
+    """
 
 
 class ConnectionLost(Network):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy import CopyFlow
 from orbit_airflow.engine.defaults import with_engine_defaults
+from orbit_airflow.engine.download import DownloadFlow
+from orbit_airflow.engine.download_job import DownloadJob
+from orbit_airflow.engine.download_token import DownloadToken
 from orbit_airflow.engine.errors import ConfigError, NotFound, OrbitError
 from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.job import UploadJob
@@ -21,6 +22,7 @@ from orbit_airflow.engine.model import (
     MIB,
     CopyResult,
     DeleteReceipt,
+    DownloadResult,
     KeyPrefix,
     ListedObject,
     ListResult,
@@ -29,11 +31,12 @@ from orbit_airflow.engine.model import (
     ReadResult,
     UploadResult,
 )
-from orbit_airflow.engine.options import CopyOptions, EngineConfig, UploadOptions
+from orbit_airflow.engine.options import CopyOptions, DownloadOptions, EngineConfig, UploadOptions
 from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.read import read_whole
 from orbit_airflow.engine.remove import delete_object
 from orbit_airflow.engine.runner import Cancellation
+from orbit_airflow.engine.scripts import default_state_directory, state_mapping, state_of
 from orbit_airflow.engine.store import ListRequest, TransferStore
 from orbit_airflow.engine.token import (
     FileTokenStore,
@@ -41,6 +44,7 @@ from orbit_airflow.engine.token import (
     NoTokens,
     ResumeState,
     TokenStore,
+    UploadToken,
     state_key,
     target_hash,
 )
@@ -107,7 +111,9 @@ class TransferEngine:
         kept = tokens if tokens is not None and chosen.resume else NoTokens()
         target = target_hash("upload", ref, local_path)
         with OperationReporter(reporter) as told:
-            return UploadFlow(self._job(local_path, ref, chosen, Ledger(kept, target), target, told, cancel)).run()
+            return UploadFlow(
+                self._job(local_path, ref, chosen, Ledger(kept, target, UploadToken.from_mapping), target, told, cancel)
+            ).run()
 
     def upload_bytes(
         self,
@@ -128,10 +134,71 @@ class TransferEngine:
             raise ConfigError(f"one PutObject carries at most {self.config.limits.max_put_size} bytes, got {len(view)}")
         name = f"<{len(view)} bytes>"
         hashed = target_hash("upload", ref, name)
-        ledger, chosen = Ledger(NoTokens(), hashed), options or UploadOptions()
+        ledger, chosen = Ledger(NoTokens(), hashed, UploadToken.from_mapping), options or UploadOptions()
         with OperationReporter(reporter) as told:
             job = self._job(name, ref, chosen, ledger, hashed, told, cancel)
             return UploadFlow(replace(job, data=view)).run()
+
+    def download(
+        self,
+        target: str | ObjectRef,
+        path: str | os.PathLike[str],
+        options: DownloadOptions | None = None,
+        *,
+        tokens: TokenStore | None = None,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> DownloadResult:
+        """Download an object to the file ``path``, continuing what an earlier try left beside it and in ``tokens``.
+
+        Success means that the file is complete, on the disk, one snapshot of the object, and proved as
+        ``result.integrity`` says; until then nothing has its name. The bytes go to a hidden file beside it, which with
+        its journal is enough to continue; ``tokens`` add what no file can say (a download that is done, another host).
+        Raises OrbitError: after every failure but IntegrityError and ObjectChanged what was fetched is kept for the
+        next call with the same arguments. ``cancel`` as for ``upload``.
+        """
+        return self._download(self.address(target), os.fspath(path), options, tokens, reporter, cancel)
+
+    def download_file_resumable(
+        self,
+        key: str | ObjectRef,
+        path: str | os.PathLike[str],
+        offset: int = 0,
+        *,
+        options: DownloadOptions | None = None,
+        reporter: Reporter = no_reporter,
+        cancel: Cancellation | None = None,
+    ) -> DownloadResult:
+        """The guide's resumable download for scripts: ``download``, which continues by itself when it is called again.
+
+        ``offset``: the file at ``path`` has the object's first bytes already. They are used where a checksum of the
+        whole object can prove them in the end (and fetched again when it does not), else everything is fetched.
+        ConfigError when the file or the object is shorter than that.
+        """
+        return self._download(self.address(key), os.fspath(path), options, None, reporter, cancel, prefix=offset)
+
+    def _download(
+        self,
+        ref: ObjectRef,
+        path: str,
+        options: DownloadOptions | None,
+        tokens: TokenStore | None,
+        reporter: Reporter,
+        cancel: Cancellation | None,
+        *,
+        prefix: int = 0,
+    ) -> DownloadResult:
+        if prefix < 0:
+            raise ConfigError(f"offset is a number of bytes from 0 on, got {prefix}")
+        chosen, hashed = options or DownloadOptions(), target_hash("download", ref, path)
+        kept = tokens if tokens is not None and chosen.resume else NoTokens()
+        ledger = Ledger(kept, hashed, DownloadToken.from_mapping)
+        with OperationReporter(reporter) as told:
+            call = self._call(cancel, told)
+            job = DownloadJob(
+                call=call, ref=ref, path=path, options=chosen, ledger=ledger, target=hashed, prefix=prefix
+            )
+            return DownloadFlow(job).run()
 
     def download_bytes(
         self,
@@ -285,7 +352,7 @@ class TransferEngine:
         path: str,
         ref: ObjectRef,
         options: UploadOptions,
-        ledger: Ledger,
+        ledger: Ledger[UploadToken],
         target: str,
         reporter: Reporter,
         cancel: Cancellation | None,
@@ -330,30 +397,10 @@ class TransferEngine:
         kept = tokens or FileTokenStore(default_state_directory())
         name = state_key(target_hash("upload", ref, os.fspath(path)))
         if resume_state is not None:
-            kept.save(name, _state_mapping(resume_state))
+            kept.save(name, state_mapping(resume_state))
         try:
             self.upload(path, ref, options, tokens=kept, reporter=reporter, cancel=cancel)
         except OrbitError as exc:
-            exc.resume_state = _state_of(key, kept.load(name))
+            exc.resume_state = state_of(key, kept.load(name))
             raise
-        return _state_of(key, kept.load(name)) or ResumeState(key, "{}")
-
-
-def default_state_directory() -> Path:
-    """``$XDG_STATE_HOME/orbit``, else ``~/.local/state/orbit``."""
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "orbit"
-
-
-def _state_of(key: str, token: object) -> ResumeState | None:
-    return ResumeState(key, json.dumps(token)) if token is not None else None
-
-
-def _state_mapping(state: ResumeState) -> dict[str, object]:
-    try:
-        data = json.loads(state.token)
-    except ValueError as exc:
-        raise ConfigError("this resume_state is no JSON") from exc
-    if not isinstance(data, dict):
-        raise ConfigError("this resume_state is no token")
-    return data
+        return state_of(key, kept.load(name)) or ResumeState(key, "{}")

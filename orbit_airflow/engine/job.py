@@ -49,7 +49,7 @@ class UploadJob:
     options: UploadOptions
     config: EngineConfig
     store: TransferStore
-    ledger: Ledger
+    ledger: Ledger[UploadToken]
     target: str
     reporter: Reporter
     cancel: Cancellation

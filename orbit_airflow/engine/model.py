@@ -291,6 +291,23 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectPart:
+    """One part of a finished multipart object, as a HEAD by part number shows it.
+
+    ``count`` is the object's number of parts and ``size`` this part's. ``checksum`` is over the bytes of the part, and
+    only there where the object's is COMPOSITE, or the part is the only one. ``etag`` is the object's (moto's: the
+    part's own). Without a Content-Range a store that ignores the number cannot be told here: compare ``size`` with the
+    object's.
+    """
+
+    number: int
+    count: int
+    size: int
+    checksum: Checksum | None
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListedObject:
     """An object as a listing shows it. ``storage_class`` None: the store does not say."""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping
 
 from orbit_airflow.engine.call import Call
-from orbit_airflow.engine.checksums import crc32
+from orbit_airflow.engine.digests import digest_algorithm, encoded
 from orbit_airflow.engine.errors import ConfigError, IntegrityError, Network, RequestContext
 from orbit_airflow.engine.events import TransferCompleted, TransferDirection, TransferStarted
 from orbit_airflow.engine.model import MIB, Checksum, ChecksumType, Integrity, ObjectInfo, ObjectRef, ReadResult
@@ -97,30 +95,14 @@ def proof_of(data: bytes, info: ObjectInfo) -> Integrity:
     return Integrity.MD5
 
 
-def _crc32c(data: bytes) -> bytes | None:
-    try:
-        from google_crc32c import value
-    except ImportError:
-        return None
-    return int(value(data)).to_bytes(4, "big")
-
-
-_DIGESTS: Mapping[str, Callable[[bytes], bytes | None]] = {
-    "CRC32": lambda data: crc32(data).to_bytes(4, "big"),
-    "CRC32C": _crc32c,
-    "SHA1": lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
-    "SHA256": lambda data: hashlib.sha256(data).digest(),
-    "SHA512": lambda data: hashlib.sha512(data).digest(),
-    "MD5": lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
-}
-
-
 def _digest(data: bytes, checksum: Checksum) -> str | None:
     """What the checksum should be; None when it cannot be computed here (an algorithm without a library, parts)."""
-    if checksum.type is not ChecksumType.FULL_OBJECT:
+    made = digest_algorithm(checksum.algorithm)
+    if made is None or checksum.type is not ChecksumType.FULL_OBJECT:
         return None
-    digest = _DIGESTS[checksum.algorithm](data) if checksum.algorithm in _DIGESTS else None
-    return base64.b64encode(digest).decode() if digest is not None else None
+    hasher = made()
+    hasher.update(data)
+    return encoded(hasher.digest())
 
 
 def _announce_end(call: Call, ref: ObjectRef, data: bytes, integrity: Integrity, duration: float) -> None:

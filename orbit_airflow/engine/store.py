@@ -18,6 +18,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -119,6 +120,13 @@ class ObjectStore(Protocol):
 
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Metadata with checksums. ObjectDeleted (a NotFound) for a delete marker. Idempotent."""
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """The part of a multipart object that was uploaded under ``number``. Idempotent.
+
+        None when the store does not say how the object's parts lie, and for an object that never had parts.
+        InvalidRequest for a number that the object does not have.
+        """
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
         """The object, or exactly ``span`` of it. Idempotent; what fails while the body is read is the reader's affair.

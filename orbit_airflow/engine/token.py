@@ -14,14 +14,15 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from orbit_airflow.engine.errors import OrbitError, StateUnavailable
+from orbit_airflow.engine.fields import INT_LIMIT, Fields, TokenRejected
 from orbit_airflow.engine.model import (
     GIB,
     Checksum,
@@ -41,11 +42,6 @@ MAX_TOKEN_BYTES = 64 * 1024
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _HEX16 = re.compile(r"[0-9a-f]{16}")
-_INT_LIMIT = 2**63
-
-
-class TokenRejected(OrbitError):
-    """A stored token is malformed, of another version, or of another transfer; the message says which."""
 
 
 class Phase(StrEnum):
@@ -151,7 +147,7 @@ class UploadToken:
     @classmethod
     def from_mapping(cls, data: object, target: str) -> UploadToken:
         """The token in ``data``, if it is well-formed and of this very ``target``; else TokenRejected."""
-        fields = _Fields(data)
+        fields = Fields(data)
         if fields.get("schema", int) != SCHEMA:
             raise TokenRejected(f"the state was written by another version (schema {fields.get('schema', int)})")
         if fields.get("op", str) != "upload" or fields.get("target", str) != target:
@@ -164,7 +160,7 @@ class UploadToken:
         return token
 
     @classmethod
-    def _read(cls, fields: _Fields, target: str) -> UploadToken:
+    def _read(cls, fields: Fields, target: str) -> UploadToken:
         source, kind = fields.get("source", list, None), fields.get("checksum_type", str, None)
         outcome, local = fields.get("outcome", dict, None), fields.get("local", dict, None)
         return cls(
@@ -182,8 +178,8 @@ class UploadToken:
             created_at=fields.whole("created_at") if fields.has("created_at") else None,
             sweep=fields.get("sweep", bool),
             adopted=fields.get("adopted", bool, False),
-            local=_local_from(_Fields(local)) if local is not None else None,
-            outcome=_outcome_from(_Fields(outcome)) if outcome is not None else None,
+            local=_local_from(Fields(local)) if local is not None else None,
+            outcome=_outcome_from(Fields(outcome)) if outcome is not None else None,
         )
 
     def _check_shape(self) -> None:
@@ -194,46 +190,14 @@ class UploadToken:
             raise TokenRejected("the state says done but has no result")
 
 
-class _Fields:
-    """Typed reading of an untrusted mapping: every surprise is a TokenRejected."""
-
-    def __init__(self, data: object) -> None:
-        if not isinstance(data, Mapping):
-            raise TokenRejected(f"the state is no object but {type(data).__name__}")
-        self._data = data
-
-    def has(self, name: str) -> bool:
-        return self._data.get(name) is not None
-
-    def get(self, name: str, kind: type, *default: Any) -> Any:
-        value = self._data.get(name)
-        if value is None and default:
-            return default[0]
-        if type(value) is not kind:
-            raise TokenRejected(f"the state's {name!r} is {type(value).__name__}, not {kind.__name__}")
-        return value
-
-    def whole(self, name: str, low: int = 0, high: int = _INT_LIMIT) -> int:
-        value = self.get(name, int)
-        if not low <= value <= high:
-            raise TokenRejected(f"the state's {name!r} is out of range")
-        return int(value)
-
-    def matching(self, name: str, pattern: re.Pattern[str]) -> str:
-        value = self.get(name, str)
-        if not pattern.fullmatch(value):
-            raise TokenRejected(f"the state's {name!r} has characters that it cannot have")
-        return str(value)
-
-
 def _source_from(values: list[object]) -> SourceIdentity:
-    numbers = [value for value in values if type(value) is int and abs(value) < 2 * _INT_LIMIT]
+    numbers = [value for value in values if type(value) is int and abs(value) < 2 * INT_LIMIT]
     if len(numbers) != 5 or len(values) != 5:
         raise TokenRejected("the state's 'source' is not five whole numbers")
     return SourceIdentity(*numbers)
 
 
-def _local_from(fields: _Fields) -> LocalProof:
+def _local_from(fields: Fields) -> LocalProof:
     return LocalProof(
         size=fields.whole("size"),
         crc32=fields.whole("crc32", 0, 2**32 - 1),
@@ -255,7 +219,7 @@ def _outcome_to_mapping(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _outcome_from(fields: _Fields) -> Outcome:
+def _outcome_from(fields: Fields) -> Outcome:
     checksum = fields.get("checksum", list, None)
     return Outcome(
         etag=fields.get("etag", str),
@@ -275,8 +239,11 @@ def _checksum_from(values: list[object]) -> Checksum:
 
 
 def target_hash(operation: str, ref: ObjectRef, path: str) -> str:
-    """What a token is bound to: the operation, the address and the local path of the present call."""
-    text = json.dumps([operation, ref.bucket, ref.key, os.path.abspath(path)], ensure_ascii=True)
+    """What a token is bound to: the operation, the address (with a version, if one is named) and the local path of the
+    present call.
+    """
+    version = [ref.version_id] if ref.version_id is not None else []
+    text = json.dumps([operation, ref.bucket, ref.key, os.path.abspath(path), *version], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -388,15 +355,28 @@ def _sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-class Ledger:
-    """One transfer's token, as it stands now, and the store that keeps it."""
+class Token(Protocol):
+    """What a Ledger keeps: one transfer's state, JSON-safe, without secrets, small."""
 
-    def __init__(self, tokens: TokenStore, target: str) -> None:
+    def to_mapping(self) -> dict[str, Any]:
+        """As it is stored."""
+
+
+T = TypeVar("T", bound=Token)
+
+
+class Ledger(Generic[T]):
+    """One transfer's token, as it stands now, and the store that keeps it. ``read`` makes a token of an untrusted
+    mapping and the target's hash, or raises TokenRejected.
+    """
+
+    def __init__(self, tokens: TokenStore, target: str, read: Callable[[object, str], T]) -> None:
         self._tokens = tokens
         self._target = target
-        self.current: UploadToken | None = None
+        self._read = read
+        self.current: T | None = None
 
-    def load(self) -> UploadToken | None:
+    def load(self) -> T | None:
         """What an earlier try left; None when there is nothing. TokenRejected when it cannot be used,
         StateUnavailable when it cannot be read.
         """
@@ -406,10 +386,10 @@ class Ledger:
             raise
         except Exception as exc:
             raise StateUnavailable(f"the transfer's saved state could not be read ({type(exc).__name__})") from exc
-        self.current = None if data is None else UploadToken.from_mapping(data, self._target)
+        self.current = None if data is None else self._read(data, self._target)
         return self.current
 
-    def save(self, token: UploadToken) -> UploadToken:
+    def save(self, token: T) -> T:
         """Keep the token and return it. A failure to keep it is for the token store to report."""
         self.current = token
         _guarded(lambda: self._tokens.save(state_key(self._target), token.to_mapping()), "kept")

@@ -21,6 +21,7 @@ from orbit_airflow.engine.errors import (
     UploadGone,
 )
 from orbit_airflow.engine.events import Meter, TransferCompleted, TransferFailed
+from orbit_airflow.engine.fields import TokenRejected
 from orbit_airflow.engine.job import Unseen, UploadJob
 from orbit_airflow.engine.model import ObjectInfo, UploadResult
 from orbit_airflow.engine.multipart import MultipartUpload
@@ -28,7 +29,7 @@ from orbit_airflow.engine.proof import is_ours
 from orbit_airflow.engine.put import SinglePut
 from orbit_airflow.engine.source import Source
 from orbit_airflow.engine.sweep import sweep_lost_creates
-from orbit_airflow.engine.token import Outcome, Phase, TokenRejected, UploadToken, attributes_hash
+from orbit_airflow.engine.token import Outcome, Phase, UploadToken, attributes_hash
 
 ABORT_ROUNDS = 3
 

@@ -16,6 +16,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -35,7 +36,7 @@ from orbit_airflow.engine.store import (
 
 T = TypeVar("T")
 Operation = Literal[
-    "*", "head", "get", "put", "copy", "delete", "list_objects",
+    "*", "head", "head_part", "get", "put", "copy", "delete", "list_objects",
     "create", "upload_part", "list_parts", "complete", "abort", "list_uploads",
 ]  # fmt: skip
 When = Literal["before", "during", "after"]
@@ -125,6 +126,10 @@ class FaultyStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """As scripted, else passed on."""
         return self._run("head", ref, None, lambda: self._inner.head(ref))
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """As scripted, else passed on."""
+        return self._run("head_part", ref, number, lambda: self._inner.head_part(ref, number))
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
         """As scripted, else passed on."""

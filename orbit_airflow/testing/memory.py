@@ -36,6 +36,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -44,8 +45,9 @@ from orbit_airflow.engine.model import (
     WriteReceipt,
 )
 from orbit_airflow.engine.store import Body, CompleteRequest, CopyRequest, ListRequest, PartDigests
-from orbit_airflow.testing.reading import MemoryStream, chosen, copied_attributes, info_of, page_of, stream_of
+from orbit_airflow.testing.reading import MemoryStream, chosen, copied_attributes, info_of, page_of, part_of, stream_of
 from orbit_airflow.testing.shelf import (
+    KeptPart,
     OpenUpload,
     RecordedRequest,
     StoredObject,
@@ -127,17 +129,7 @@ class MemoryStore:
     def uploads(self, ref: ObjectRef | None = None) -> list[OpenUpload]:
         """The open multipart uploads, of one key when given."""
         with self._lock:
-            return [
-                OpenUpload(
-                    item.ref,
-                    item.upload_id,
-                    item.initiator,
-                    item.initiated,
-                    {number: part.data for number, part in sorted(item.parts.items())},
-                )
-                for item in self._uploads.values()
-                if ref is None or item.ref == ref
-            ]
+            return [item.view() for item in self._uploads.values() if ref is None or item.ref == ref]
 
     # The port.
 
@@ -145,6 +137,12 @@ class MemoryStore:
         """As S3; the user metadata's names come back in lower case."""
         with self._recorded("head"):
             return info_of(ref, self._find(ref, RequestContext("HeadObject", ref.bucket, ref.key)))
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """As S3."""
+        context = RequestContext("HeadObject", ref.bucket, ref.key, part_number=number)
+        with self._recorded("head_part", number):
+            return part_of(self._find(ref, context), number, context)
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> MemoryStream:
         """As S3; a range that does not end within the object is refused."""
@@ -270,7 +268,8 @@ class MemoryStore:
             self._check_condition(ref, context, if_none_match=request.if_none_match)
             joined = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
             etag = f"{self._etag(joined)}-{len(parts)}"
-            receipt = self._store(ref, data, etag, checksum, upload.attributes)
+            kept = upload.kept([receipt.number for receipt in request.receipts])
+            receipt = self._store(ref, data, etag, checksum, upload.attributes, kept)
             del self._uploads[request.upload_id]
             self._completed[request.upload_id] = (ref, receipt)
             return receipt
@@ -368,10 +367,11 @@ class MemoryStore:
     # The rest.
 
     def _store(
-        self, ref: ObjectRef, data: bytes, etag: str, checksum: Checksum | None, attributes: ObjectAttributes
-    ) -> WriteReceipt:
+        self, ref: ObjectRef, data: bytes, etag: str, checksum: Checksum | None, attributes: ObjectAttributes,
+        parts: tuple[KeptPart, ...] = (),
+    ) -> WriteReceipt:  # fmt: skip
         version = self._next("version") if self._versioned else None
-        item = StoredObject(data, etag, version, self._now(), checksum, attributes)
+        item = StoredObject(data, etag, version, self._now(), checksum, attributes, parts=parts)
         versions = self._versions.setdefault((ref.bucket, ref.key), [])
         if not self._versioned:
             versions.clear()

@@ -16,6 +16,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
 )
 from orbit_airflow.engine.store import CopyRequest, ListRequest
@@ -85,6 +86,16 @@ def info_of(ref: ObjectRef, item: StoredObject) -> ObjectInfo:
         server_side_encryption=attributes.server_side_encryption,
         kms_key_id=attributes.kms_key_id,
     )
+
+
+def part_of(item: StoredObject, number: int, context: RequestContext) -> ObjectPart | None:
+    """As a HEAD by part number shows it; InvalidRequest for a number that there is not."""
+    found = next((part for part in item.parts if part.number == number), None)
+    if found is not None:
+        return ObjectPart(number, len(item.parts), found.size, found.checksum, item.etag)
+    if item.parts or number != 1:
+        raise refused(InvalidRequest, "416", 416, context)
+    return None
 
 
 def _headers_of(attributes: ObjectAttributes) -> ContentHeaders:

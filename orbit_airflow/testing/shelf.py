@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -23,6 +24,15 @@ class RecordedRequest(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class KeptPart:
+    """A part of a finished object: its number and size, and the checksum that the object shows of it."""
+
+    number: int
+    size: int
+    checksum: Checksum | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One version of an object, or a delete marker (``deleted``)."""
 
@@ -33,6 +43,7 @@ class StoredObject:
     checksum: Checksum | None = None
     attributes: ObjectAttributes = field(default_factory=ObjectAttributes)
     deleted: bool = False
+    parts: tuple[KeptPart, ...] = ()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -73,6 +84,19 @@ class Upload:
     attributes: ObjectAttributes
     checksum_type: ChecksumType | None
     parts: dict[int, StoredPart] = field(default_factory=dict)
+
+    def view(self) -> OpenUpload:
+        """As a test sees it."""
+        parts = {number: part.data for number, part in sorted(self.parts.items())}
+        return OpenUpload(self.ref, self.upload_id, self.initiator, self.initiated, parts)
+
+    def kept(self, numbers: Sequence[int]) -> tuple[KeptPart, ...]:
+        """What the finished object remembers of these parts; of several under one checksum only the sizes."""
+        shown = self.checksum_type is ChecksumType.COMPOSITE or len(numbers) == 1
+        parts = ((number, self.parts[number]) for number in numbers)
+        return tuple(
+            KeptPart(number, len(part.data), listed_checksum(part) if shown else None) for number, part in parts
+        )
 
 
 def received_from(body: Body, received: list[int], context: RequestContext) -> bytes:

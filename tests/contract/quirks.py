@@ -62,6 +62,10 @@ class Quirks:
     multipart_checksum: ChecksumType | None = ChecksumType.FULL_OBJECT
     object_checksum: ChecksumType | None = ChecksumType.FULL_OBJECT
     lists_part_crc: bool = True
+    shows_parts: bool = True
+    shows_part_checksums: bool = True
+    parts_have_the_objects_etag: bool = True
+    unknown_part: Refusal = InvalidRequest
     small_integrity: Integrity = Integrity.FULL_CRC
     large_integrity: Integrity = Integrity.FULL_CRC
 
@@ -78,6 +82,9 @@ CEPH = Quirks(
     object_checksum=None,
     lists_part_crc=False,
     wrong_full_crc=None,
+    # HeadObject ignores PartNumber: 200, the whole object's length, no PartsCount; also for a part that is not there.
+    shows_parts=False,
+    unknown_part=None,
     small_integrity=Integrity.MD5,
     large_integrity=Integrity.MD5,
     # x-amz-mp-object-size is ignored.
@@ -133,6 +140,11 @@ MOTO = Quirks(
     # ListParts shows no checksum, and its marker is an index: behind part 40 of (1, 40, 41, 9000) it shows nothing.
     lists_part_crc=False,
     marker_is_a_number=False,
+    # HeadObject with PartNumber of a multipart object: 200 without Content-Range, the part's own ETag, no checksum; 500
+    # for a part that is not there.
+    shows_part_checksums=False,
+    parts_have_the_objects_etag=False,
+    unknown_part=Unavailable,
     # An upload id works under any key: UploadPart and ListParts 200, CompleteMultipartUpload 200 when the parts match.
     other_key_part=None,
     other_key_list=None,

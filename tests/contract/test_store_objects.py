@@ -12,6 +12,7 @@ from orbit_airflow.engine.checksums import to_base64
 from orbit_airflow.engine.errors import ConnectionLost, InvalidRequest, NotFound, PreconditionFailed
 from orbit_airflow.engine.model import (
     ByteRange,
+    Checksum,
     ChecksumType,
     KeyPrefix,
     ListedObject,
@@ -104,6 +105,60 @@ def test_a_range_across_parts_is_one_stretch(bench: Bench) -> None:
     bench.store.complete(upload.ref, upload.request())
     span = ByteRange(bench.part - 5, 2 * bench.part + 5)
     assert _all(bench.store.get(upload.ref, span)) == upload.data[span.start : span.stop]
+
+
+def test_a_part_is_found_by_its_number(bench: Bench) -> None:
+    """Size and count of what was uploaded under it; None where the store does not say."""
+    upload = Uploading(bench.store, bench.ref())
+    sizes = {1: bench.part, 2: bench.part + 1, 3: 9}
+    for number, size in sizes.items():
+        upload.send(number, data_of(size, number))
+    bench.store.complete(upload.ref, upload.request())
+    parts = {number: bench.store.head_part(upload.ref, number) for number in sizes}
+    if not bench.quirks.shows_parts:
+        assert set(parts.values()) == {None}
+        return
+    etag = bench.store.head(upload.ref).etag
+    for number, part in parts.items():
+        assert part is not None
+        assert (part.number, part.count, part.size) == (number, 3, sizes[number])
+        assert (part.etag == etag) is bench.quirks.parts_have_the_objects_etag
+
+
+def test_the_checksum_of_a_part_is_over_its_bytes(bench: Bench) -> None:
+    """Of an only part it is the object's; of several under one checksum over the full object none has its own."""
+    for sizes in ((bench.part,), (bench.part, 9)):
+        upload = Uploading(bench.store, bench.ref())
+        for number, size in enumerate(sizes, 1):
+            upload.send(number, data_of(size, number))
+        bench.store.complete(upload.ref, upload.request())
+        own = bench.quirks.object_checksum is ChecksumType.COMPOSITE or len(sizes) == 1
+        for number, data in upload.parts.items():
+            part = bench.store.head_part(upload.ref, number)
+            found = part.checksum if part is not None else None
+            if bench.quirks.shows_parts and bench.quirks.shows_part_checksums and own:
+                assert found == Checksum("CRC32", to_base64(zlib.crc32(data)))
+            else:
+                assert found is None
+
+
+def test_a_part_that_is_not_there_is_an_error(bench: Bench) -> None:
+    """InvalidRequest; NotFound when there is no object."""
+    upload = Uploading(bench.store, bench.ref())
+    upload.send(1, b"only")
+    bench.store.complete(upload.ref, upload.request())
+    with refusing(bench.quirks.unknown_part):
+        assert bench.store.head_part(upload.ref, 2) is None
+    with pytest.raises(NotFound):
+        bench.store.head_part(bench.ref(), 1)
+
+
+def test_what_was_put_whole_has_no_parts(bench: Bench) -> None:
+    """None, with bytes and without."""
+    for data in (b"bytes", b""):
+        ref = bench.ref()
+        _put(bench, ref, data)
+        assert bench.store.head_part(ref, 1) is None
 
 
 def test_a_range_behind_the_end_is_an_error(bench: Bench) -> None:

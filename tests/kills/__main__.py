@@ -9,15 +9,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from orbit_airflow.engine import Credentials, EngineConfig, ObjectRef
+from orbit_airflow.engine import Credentials, EngineConfig, FileTokenStore, ObjectRef, TransferEngine, UploadOptions
 from orbit_airflow.engine.plan import StoreLimits
 from orbit_airflow.engine.stores.client import make_client
+from tests.kills.down_campaign import SMALL_PARTS, at_system_calls, downloads
 from tests.kills.plan import Run, draw_runs
-from tests.kills.tries import Try, Workplace, run_try
+from tests.kills.tries import Try, Work, Workplace, run_try
+from tests.kills.verdict import Shape, Verdict, report
 from tests.model_server import ModelProcess
 
 KIB = 1024
@@ -25,34 +27,12 @@ BUCKET = "campaign"
 MAX_FINAL_TRIES = 3
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The files of the campaign."""
-
-    parts: int
-    part_size: int
-    sha256: bytes = b""
-
-    @property
-    def size(self) -> int:
-        """Bytes; the last part is a short one."""
-        return self.parts * self.part_size - self.part_size // 3
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of one run; ``faults`` is empty when every promise was kept."""
-
-    run: Run
-    kills: int
-    sent_again: int
-    faults: tuple[str, ...]
-
-
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run the campaign."""
-    arguments = _arguments()
+    arguments = _arguments(words)
     shape = Shape(arguments.parts, arguments.part_size)
+    if arguments.direction == "down":
+        return _down(arguments, shape)
     print(f"seed {arguments.seed}: {arguments.runs} uploads of {shape.parts} parts of {shape.part_size // KIB} KiB")
     with tempfile.TemporaryDirectory(prefix="orbit-kills-") as home:
         directory = Path(home)
@@ -61,23 +41,39 @@ def main() -> int:
         shape = replace(shape, sha256=hashlib.sha256(source.read_bytes()).digest())
         with ModelProcess("--min-part-size", str(shape.part_size), "--bucket", f"{BUCKET}:versioned") as server:
             verdicts = _campaign(arguments, shape, source, server, directory)
-    return _report(verdicts, shape)
+    return report(verdicts, shape)
 
 
-def _arguments() -> argparse.Namespace:
+def _down(arguments: argparse.Namespace, shape: Shape) -> int:
+    print(f"seed {arguments.seed}: {arguments.runs} downloads of {shape.parts} ranges of {shape.part_size // KIB} KiB")
+    with tempfile.TemporaryDirectory(prefix="orbit-kills-", dir=arguments.directory) as home:
+        directory = Path(home)
+        with ModelProcess("--min-part-size", str(shape.part_size), "--bucket", f"{BUCKET}:versioned") as server:
+            places = {workers: workplace(workers, shape, server, directory) for workers in (1, 4, 16)}
+            verdicts = downloads(places, shape, arguments.runs, arguments.seed, arguments.only)
+            if arguments.only is None and not arguments.no_system_calls:
+                small = replace(shape, parts=SMALL_PARTS)
+                verdicts += at_system_calls(workplace(2, small, server, directory), small)
+    return report(verdicts, shape)
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--direction", choices=("up", "down"), default="up")
+    parser.add_argument("--directory", help="where files are made (default: the temporary directory)")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=20260917)
     parser.add_argument("--parts", type=int, default=44)
     parser.add_argument("--part-size", type=int, default=2048 * KIB)
     parser.add_argument("--only", type=int, help="play this run again, alone")
-    return parser.parse_args()
+    parser.add_argument("--no-system-calls", action="store_true", help="downloads: leave out what needs strace")
+    return parser.parse_args(words)
 
 
 def _campaign(
     arguments: argparse.Namespace, shape: Shape, source: Path, server: ModelProcess, directory: Path
 ) -> list[Verdict]:
-    places = {workers: _workplace(workers, shape, server, directory) for workers in (1, 4, 16)}
+    places = {workers: workplace(workers, shape, server, directory) for workers in (1, 4, 16)}
     typical = _typical_seconds(places[4], source)
     print(f"an upload that nobody kills takes {typical:.2f} s")
     verdicts = []
@@ -93,7 +89,7 @@ def _campaign(
     return verdicts
 
 
-def _workplace(workers: int, shape: Shape, server: ModelProcess, directory: Path) -> Workplace:
+def workplace(workers: int, shape: Shape, server: ModelProcess, directory: Path) -> Workplace:
     config = EngineConfig(
         region=server.region,
         endpoint=server.endpoint_url,
@@ -109,11 +105,24 @@ def _workplace(workers: int, shape: Shape, server: ModelProcess, directory: Path
 
 
 def _typical_seconds(place: Workplace, source: Path) -> float:
-    tries = [run_try(place, ObjectRef(BUCKET, f"warm-{n}"), source, None, 1) for n in range(3)]
+    tries = [run_try(place, _upload(source, ObjectRef(BUCKET, f"warm-{n}")), None, 1) for n in range(3)]
     failed = [item.error for item in tries if item.result is None]
     if failed:
         sys.exit(f"not even an upload that nobody kills works: {failed[0]}")
     return statistics.median(item.seconds for item in tries)
+
+
+def _upload(source: Path, ref: ObjectRef) -> Work:
+    def work(engine: TransferEngine, tokens: FileTokenStore, number: int) -> dict[str, object]:
+        result = engine.upload(source, ref, UploadOptions(try_number=number), tokens=tokens)
+        return {
+            "integrity": result.integrity.value,
+            "sent": result.bytes_sent,
+            "saved": result.bytes_saved,
+            "resumed": result.resumed,
+        }
+
+    return work
 
 
 def _judge(run: Run, place: Workplace, source: Path, shape: Shape) -> Verdict:
@@ -121,12 +130,12 @@ def _judge(run: Run, place: Workplace, source: Path, shape: Shape) -> Verdict:
     place.server.reset()
     tries: list[Try] = []
     for kill in run.kills:
-        tries.append(run_try(place, ref, source, kill, len(tries) + 1))
+        tries.append(run_try(place, _upload(source, ref), kill, len(tries) + 1))
         if tries[-1].result is not None:
             break
     for _ in range(MAX_FINAL_TRIES):
         # The last one runs even behind a success: a task may die after it, and Airflow runs it again.
-        tries.append(run_try(place, ref, source, None, len(tries) + 1))
+        tries.append(run_try(place, _upload(source, ref), None, len(tries) + 1))
         if tries[-1].result is not None:
             break
     kills = sum(item.killed for item in tries)
@@ -158,24 +167,6 @@ def _broken(run: Run, place: Workplace, ref: ObjectRef, shape: Shape, tries: lis
     if sent_again > allowed:
         faults.append(f"sent {sent_again / shape.part_size:.1f} parts again, {allowed / shape.part_size:.0f} allowed")
     return faults
-
-
-def _report(verdicts: list[Verdict], shape: Shape) -> int:
-    rows: dict[str, list[Verdict]] = defaultdict(list)
-    for verdict in verdicts:
-        rows[verdict.run.kills[0].label].append(verdict)
-        rows[f"workers {verdict.run.workers}"].append(verdict)
-    rows["all"] = verdicts
-    print(f"\n{'first kill':<34}{'runs':>6}{'kills':>7}{'right':>7}{'parts again: mean':>19}{'max':>7}")
-    for label, group in sorted(rows.items()):
-        again = [verdict.sent_again / shape.part_size for verdict in group]
-        right = sum(not verdict.faults for verdict in group)
-        kills = sum(verdict.kills for verdict in group)
-        mean, most = statistics.mean(again), max(again)
-        print(f"{label:<34}{len(group):>6}{kills:>7}{right:>7}{mean:>19.2f}{most:>7.2f}")
-    broken = sum(bool(verdict.faults) for verdict in verdicts)
-    print(f"\n{len(verdicts) - broken} passed, {broken} failed")
-    return 1 if broken else 0
 
 
 if __name__ == "__main__":

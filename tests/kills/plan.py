@@ -32,6 +32,26 @@ TOKEN_EDGES: tuple[tuple[str, Stage], ...] = (
 RECOVERY_EDGES: tuple[tuple[str, Stage], ...] = (*REQUEST_EDGES, ("ListParts", "before"), ("ListParts", "after"))
 
 
+# Downloads: a HEAD has no body; "publishing after" and "done before" are on both sides of the rename.
+DOWN_REQUEST_EDGES: tuple[tuple[str, Stage], ...] = (
+    ("HeadObject", "before"),
+    ("HeadObject", "after"),
+    ("GetObject", "before"),
+    ("GetObject", "mid"),
+    ("GetObject", "after"),
+)
+DOWN_TOKEN_EDGES: tuple[tuple[str, Stage], ...] = (
+    ("started", "before"),
+    ("started", "after"),
+    ("publishing", "before"),
+    ("publishing", "after"),
+    ("done", "before"),
+    ("done", "after"),
+)
+Harm = Literal["none", "truncate", "flip", "swap", "delete part", "delete journal", "lose token"]
+HARMS: tuple[Harm, ...] = ("none", "truncate", "flip", "swap", "delete part", "delete journal", "lose token")
+
+
 @dataclass(frozen=True)
 class Kill:
     """One kill: at a request's edge (server), at a token's save (client), or after ``seconds``."""
@@ -55,6 +75,13 @@ class Run:
     number: int
     workers: int
     kills: tuple[Kill, ...]
+    harm: Harm = "none"
+    at: str = ""
+
+    @property
+    def label(self) -> str:
+        """How the table names it: by its first kill."""
+        return self.at or self.kills[0].label
 
 
 def draw_runs(count: int, seed: int, parts: int, typical_seconds: float) -> list[Run]:
@@ -68,6 +95,26 @@ def draw_runs(count: int, seed: int, parts: int, typical_seconds: float) -> list
             kills.append(_edge(rng, parts, first=False) if rng.random() < 0.5 else _instant(rng, typical_seconds))
         runs.append(Run(number, (1, 4, 16)[number // 2 % 3], tuple(kills)))
     return runs
+
+
+def draw_downloads(count: int, seed: int, parts: int, typical_seconds: float) -> list[Run]:
+    """As ``draw_runs``, for downloads; in half of the runs something is done to the files between two tries."""
+    rng = random.Random(seed)
+    runs = []
+    for number in range(count):
+        kills = [_down_edge(rng, parts) if number % 2 else _instant(rng, typical_seconds)]
+        while len(kills) < 3 and rng.random() < 1 / 3:
+            kills.append(_down_edge(rng, parts) if rng.random() < 0.5 else _instant(rng, typical_seconds))
+        harm = HARMS[number // 2 % len(HARMS)] if number % 4 < 2 else "none"
+        runs.append(Run(number, (1, 4, 16)[number // 2 % 3], tuple(kills), harm))
+    return runs
+
+
+def _down_edge(rng: random.Random, parts: int) -> Kill:
+    point, stage = rng.choice((*DOWN_REQUEST_EDGES, *DOWN_TOKEN_EDGES))
+    if (point, stage) in DOWN_TOKEN_EDGES:
+        return Kill("token", point, stage)
+    return Kill("request", point, stage, rng.randint(1, parts) if point == "GetObject" else 1)
 
 
 def _edge(rng: random.Random, parts: int, *, first: bool) -> Kill:

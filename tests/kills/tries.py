@@ -1,4 +1,4 @@
-"""One try: a forked process that uploads, and dies where its plan says."""
+"""One try: a forked process that transfers, and dies where its plan says."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orbit_airflow.engine import EngineConfig, FileTokenStore, ObjectRef, UploadOptions, open_engine
+from orbit_airflow.engine import EngineConfig, FileTokenStore, TransferEngine, open_engine
 from orbit_airflow.engine.errors import OrbitError
 from tests.kills.plan import Kill
 from tests.model_server import Fault, ModelClient
@@ -61,8 +63,14 @@ class Workplace:
     directory: Path
 
 
-def run_try(place: Workplace, ref: ObjectRef, path: Path, kill: Kill | None, number: int) -> Try:
-    """Fork, upload, kill as planned, and collect. A process that hangs is killed and counts as an error."""
+# One transfer with this engine, these tokens, as try number so and so: what is worth telling of its result.
+Work = Callable[[TransferEngine, FileTokenStore, int], dict[str, Any]]
+# Something that takes hold of the process before it begins.
+Attach = Callable[[int], AbstractContextManager[object]]
+
+
+def run_try(place: Workplace, work: Work, kill: Kill | None, number: int, attach: Attach | None = None) -> Try:
+    """Fork, transfer, kill as planned, and collect. A process that hangs is killed and counts as an error."""
     place.server.clear_faults()
     pid_file, out = place.directory / "victim.pid", place.directory / "result.json"
     out.unlink(missing_ok=True)
@@ -71,15 +79,16 @@ def run_try(place: Workplace, ref: ObjectRef, path: Path, kill: Kill | None, num
     pid = os.fork()
     if pid == 0:
         os.close(writer)
-        _child(place, ref, path, kill, number, reader, out)
+        _child(place, work, kill, number, reader, out)
     os.close(reader)
     pid_file.write_text(str(pid))
     if kill is not None and kill.kind == "request":
         rule = Fault(operation=kill.point, stage=kill.stage, action="kill", nth=kill.nth, pid_file=str(pid_file))
         place.server.inject(rule)
-    os.write(writer, b"g")
-    os.close(writer)
-    status, hung = _wait(pid, kill)
+    with attach(pid) if attach is not None else nullcontext():
+        os.write(writer, b"g")
+        os.close(writer)
+        status, hung = _wait(pid, kill)
     told = json.loads(out.read_text()) if out.exists() else {}
     error = "hung" if hung else told.get("error")
     killed = os.WIFSIGNALED(status) and not hung
@@ -105,28 +114,22 @@ def _wait(pid: int, kill: Kill | None) -> tuple[int, bool]:
         time.sleep(0.001)
 
 
-def _child(place: Workplace, ref: ObjectRef, path: Path, kill: Kill | None, number: int, gate: int, out: Path) -> None:
+def _child(place: Workplace, work: Work, kill: Kill | None, number: int, gate: int, out: Path) -> None:
     """Never returns."""
     code = 1
     try:
         os.read(gate, 1)
         engine = open_engine(place.config, client=place.client)
-        tokens = SuicidalTokens(place.directory / "tokens", kill)
-        result = engine.upload(path, ref, UploadOptions(try_number=number), tokens=tokens)
-        told = {
-            "result": {
-                "integrity": result.integrity.value,
-                "sent": result.bytes_sent,
-                "saved": result.bytes_saved,
-                "resumed": result.resumed,
-            }
-        }
+        told: dict[str, Any] = {"result": work(engine, SuicidalTokens(place.directory / "tokens", kill), number)}
         code = 0
     except OrbitError as exc:
         told = {"error": {"text": f"{type(exc).__name__}: {exc}"}}
     except BaseException:
         told = {"error": {"text": traceback.format_exc()}}
-    draft = out.with_suffix(".draft")
-    draft.write_text(json.dumps(told))
-    draft.replace(out)
-    os._exit(code)
+    try:
+        draft = out.with_suffix(".draft")
+        draft.write_text(json.dumps(told))
+        draft.replace(out)
+    finally:
+        # A fork must never go on with its parent's work.
+        os._exit(code)

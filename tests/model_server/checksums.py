@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import anycrc
 from isal import isal_zlib
 
 from tests.model_server.errors import S3Error
@@ -36,8 +37,23 @@ class Crc32:
         return self._value.to_bytes(4, "big")
 
 
+class FastCrc:
+    """One of anycrc's models, which the tests compare with TableCrc."""
+
+    def __init__(self, model: str, width: int) -> None:
+        self._calc = anycrc.Model(model).calc
+        self._width = width
+        self._value = 0
+
+    def update(self, data: Block, /) -> None:
+        self._value = self._calc(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._width, "big")
+
+
 class TableCrc:
-    """A reflected CRC by table: right, and slow (some 10 MB/s), because nothing faster is in the stdlib."""
+    """A reflected CRC by table: the textbook, at some 10 MB/s. The judge of the fast ones."""
 
     def __init__(self, table: tuple[int, ...], width: int) -> None:
         self._table = table
@@ -65,8 +81,12 @@ def _reflected_table(polynomial: int) -> tuple[int, ...]:
     return tuple(table)
 
 
-_CRC32C = _reflected_table(0x82F63B78)
-_CRC64NVME = _reflected_table(0x9A6C9329AC4BC9B5)
+# By algorithm: the table of its reflected polynomial, and its width in bytes.
+TABLES = {
+    "CRC32": (_reflected_table(0xEDB88320), 4),
+    "CRC32C": (_reflected_table(0x82F63B78), 4),
+    "CRC64NVME": (_reflected_table(0x9A6C9329AC4BC9B5), 8),
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +111,8 @@ ALGORITHMS = {
     item.name: item
     for item in (
         Algorithm("CRC32", 4, Crc32, ("COMPOSITE", "FULL_OBJECT")),
-        Algorithm("CRC32C", 4, lambda: TableCrc(_CRC32C, 4), ("COMPOSITE", "FULL_OBJECT")),
-        Algorithm("CRC64NVME", 8, lambda: TableCrc(_CRC64NVME, 8), ("FULL_OBJECT",)),
+        Algorithm("CRC32C", 4, lambda: FastCrc("CRC32-ISCSI", 4), ("COMPOSITE", "FULL_OBJECT")),
+        Algorithm("CRC64NVME", 8, lambda: FastCrc("CRC64-NVME", 8), ("FULL_OBJECT",)),
         Algorithm("SHA1", 20, hashlib.sha1, ("COMPOSITE",)),
         Algorithm("SHA256", 32, hashlib.sha256, ("COMPOSITE",)),
     )

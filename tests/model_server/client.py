@@ -12,6 +12,7 @@ from typing import Any, final
 
 from tests.model_server.faults import Fault
 from tests.model_server.records import RequestRecord
+from tests.model_server.seeds import Seed
 from tests.model_server.state import Versioning
 from tests.model_server.views import OpenUpload, VersionView
 
@@ -50,6 +51,11 @@ class ModelClient:
     def create_bucket(self, name: str, versioning: Versioning = "") -> None:
         """A new bucket."""
         self._request("POST", "bucket", {"name": name, "versioning": versioning})
+
+    def seed(self, seed: Seed) -> VersionView:
+        """Put an object there without a request: its bytes, parts, ETag and checksum as they are given."""
+        self._request("POST", "seed", seed.to_json())
+        return self.versions(seed.bucket, seed.key)[0]
 
     def inject(self, fault: Fault) -> None:
         """Put a fault rule in force."""

@@ -183,6 +183,7 @@ class Turn:
         assert response.stream is not None
         for block in cut_stream(response.stream, response.stream_length, self._runner):
             self._sock.sendall(block)
+            self._record.bytes_sent += len(block)
 
     def _linger(self) -> None:
         """Take what the client still sends, since closing on unread bytes would destroy the answer on its way."""

@@ -8,6 +8,7 @@ from tests.model_server.errors import S3Error
 from tests.model_server.exchange import World
 from tests.model_server.faults import Fault
 from tests.model_server.operations import OPERATION_NAMES
+from tests.model_server.seeds import Seed, plant
 from tests.model_server.views import OpenUpload, VersionView
 from tests.model_server.wire import RequestHead, Response
 
@@ -95,6 +96,11 @@ def _bucket(world: World, _: RequestHead, values: Any) -> Response:
     return _json({})
 
 
+def _seed(world: World, _: RequestHead, values: Any) -> Response:
+    plant(Seed.from_json(values), world.store, world.blobs, world.owner)
+    return _json({})
+
+
 _HANDLERS: dict[tuple[str, str], Callable[[World, RequestHead, Any], Response]] = {
     ("GET", "log"): _log,
     ("GET", "bytes"): _bytes,
@@ -106,4 +112,5 @@ _HANDLERS: dict[tuple[str, str], Callable[[World, RequestHead, Any], Response]] 
     ("POST", "reset"): _reset,
     ("POST", "rate"): _rate,
     ("POST", "bucket"): _bucket,
+    ("POST", "seed"): _seed,
 }

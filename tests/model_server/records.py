@@ -10,7 +10,8 @@ class RequestRecord:
     """One request as the server saw it; `finished` is None while it runs.
 
     `bytes_received` counts decoded body bytes that reached the operation, also of a request that was cut.
-    `bytes_drained` counts what the client still sent after it had been answered or closed.
+    `bytes_drained` counts what the client still sent after it had been answered or closed, `bytes_sent` the bytes of
+    an object that were given to the socket.
     """
 
     seq: int
@@ -24,6 +25,7 @@ class RequestRecord:
     bytes_received: int = 0
     bytes_expected: int = 0
     bytes_drained: int = 0
+    bytes_sent: int = 0
     status: int | None = None
     error_code: str = ""
     finished: float | None = None

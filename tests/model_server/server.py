@@ -19,6 +19,7 @@ from tests.model_server.fault_actions import reset_on_close
 from tests.model_server.faults import Fault, FaultBook
 from tests.model_server.pacing import Pacer
 from tests.model_server.records import RequestLog, RequestRecord
+from tests.model_server.seeds import Seed, plant
 from tests.model_server.sigv4 import Keyring
 from tests.model_server.state import Versioning
 from tests.model_server.store import Store
@@ -164,6 +165,10 @@ class ModelServer:
     def create_bucket(self, name: str, versioning: Versioning = "") -> None:
         """A new bucket, without a request."""
         self._world.store.create_bucket(name, versioning)
+
+    def seed(self, seed: Seed) -> VersionView:
+        """Put an object there without a request: its bytes, parts, ETag and checksum as they are given."""
+        return VersionView.of(plant(seed, self._world.store, self._world.blobs, self._world.owner))
 
     def inject(self, fault: Fault) -> None:
         """Put a fault rule in force; raises ValueError for one that could never act."""

@@ -73,6 +73,9 @@ class StoredVersion:
     checksum: ObjectChecksum | None = None
     delete_marker: bool = False
     multipart: bool = False
+    # Of a multipart object: the numbers of its parts, and their digests when its checksum is COMPOSITE.
+    part_numbers: tuple[int, ...] = ()
+    part_digests: tuple[bytes, ...] = ()
 
     @property
     def size(self) -> int:
@@ -100,7 +103,8 @@ class StoredVersion:
         algorithm = checksum.algorithm
         if checksum.type == "FULL_OBJECT":
             return encode_digest(digest_of(algorithm, self.content.blocks(0, self.size)))
-        return composite(algorithm, [digest_of(algorithm, blob.blocks(0, blob.size)) for blob in self.content.blobs])
+        self.part_digests = tuple(digest_of(algorithm, blob.blocks(0, blob.size)) for blob in self.content.blobs)
+        return composite(algorithm, self.part_digests)
 
 
 @dataclass

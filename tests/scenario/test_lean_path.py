@@ -66,6 +66,10 @@ def _head(store: S3Store, key: str) -> object:
     return store.head(ObjectRef("bucket", key, "ver+sion"))
 
 
+def _head_part(store: S3Store, key: str) -> object:
+    return store.head_part(ObjectRef("bucket", key, "ver+sion"), 9)
+
+
 def _heard(
     call: Callable[[S3Store, str], object], key: str, lean: bool, **settings: object
 ) -> tuple[str, dict[str, str]]:
@@ -95,7 +99,7 @@ def _heard(
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-@pytest.mark.parametrize("call", [_put, _part, _head])
+@pytest.mark.parametrize("call", [_put, _part, _head, _head_part])
 def test_the_request_is_botocore_s(call: Callable[[S3Store, str], object], key: str) -> None:
     """The same line and the same headers for any key, with every option."""
     ours, theirs = (_heard(call, key, lean) for lean in (True, False))

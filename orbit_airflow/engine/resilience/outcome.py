@@ -8,6 +8,7 @@ from orbit_airflow.engine.errors import (
     ClockSkewed,
     ConnectionLost,
     CredentialsExpired,
+    Garbled,
     Network,
     StoreError,
     Throttled,
@@ -59,7 +60,7 @@ def outage(error: BaseException, *, idempotent: bool) -> bool:
 
     The store is not well, or throttles without end, or an open breaker would not even ask it.
     """
-    if not isinstance(error, Network | Throttled | CircuitOpen):
+    if not isinstance(error, Network | Throttled | CircuitOpen) or isinstance(error, Garbled):
         return False
     return idempotent or surely_undone(error)
 

@@ -20,12 +20,14 @@ from orbit_airflow.engine.model import (
     ListedObject,
     ListResult,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     RestoreState,
 )
 from orbit_airflow.engine.stores.errormap import mapped
 
 _ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA256", "SHA1", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _RESTORE = re.compile(r'([a-z-]+)="([^"]*)"')
 Answer = Mapping[str, Any]
 
@@ -113,6 +115,32 @@ def info_in(answer: Answer, ref: ObjectRef, size: int, checksum: Checksum | None
         retention=answer.get("ObjectLockMode"),
         legal_hold=answer.get("ObjectLockLegalHoldStatus") == "ON",
     )
+
+
+def object_part_in(answer: Answer, number: int, context: RequestContext) -> ObjectPart | None:
+    """What a HEAD by part number says; None when it counts no parts, or is about the whole of several.
+
+    Unavailable for a length that is not that of the range.
+    """
+    count, size = int(answer.get("PartsCount") or 0), int(answer["ContentLength"])
+    if count < 1:
+        return None
+    span = CONTENT_RANGE.fullmatch(answer.get("ContentRange") or "")
+    if span is not None:
+        first, last, total = (int(text) for text in span.groups())
+        if last + 1 - first != size:
+            raise Unavailable(f"part {number} is {span[0]}, and has {size} bytes", context)
+        if count > 1 and size == total:
+            return None
+    return ObjectPart(number, count, size, _part_checksum(answer, count), unquoted(answer.get("ETag")))
+
+
+def _part_checksum(answer: Answer, count: int) -> Checksum | None:
+    """The part's own. One over the full object of several parts is not, nor is one over the parts' checksums."""
+    found = checksum_in(answer)
+    if found is None or "-" in found.value or (count > 1 and found.type is ChecksumType.FULL_OBJECT):
+        return None
+    return Checksum(found.algorithm, found.value)
 
 
 def _headers_in(answer: Answer) -> ContentHeaders:

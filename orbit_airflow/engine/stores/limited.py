@@ -13,6 +13,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -134,6 +135,10 @@ class LimitedStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Passed on."""
         return self._inner.head(ref)
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """Passed on."""
+        return self._inner.head_part(ref, number)
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
         """With a permit, until the stream is closed."""

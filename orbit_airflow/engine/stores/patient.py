@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from orbit_airflow.engine.errors import CircuitOpen, Network, OrbitError, StoreError, Throttled, printable
+from orbit_airflow.engine.errors import CircuitOpen, Garbled, Network, OrbitError, StoreError, Throttled, printable
 from orbit_airflow.engine.events import Notice, Reporter
 from orbit_airflow.engine.model import (
     ByteRange,
@@ -33,6 +33,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -89,6 +90,10 @@ class PatientStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Waits."""
         return self._run(ref, lambda store: store.head(ref))
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """Waits."""
+        return self._run(ref, lambda store: store.head_part(ref, number))
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
         """Waits until the answer's headers are there."""
@@ -264,7 +269,7 @@ class Outage:
         """
         if proves_well(error):
             self.over(number)
-        elif isinstance(error, Network):
+        elif isinstance(error, Network) and not isinstance(error, Garbled):
             with self._changed:
                 self._lost += 1
                 if self._lost >= LOST_ANSWERS:

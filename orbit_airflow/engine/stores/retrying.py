@@ -18,6 +18,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -82,6 +83,10 @@ class RetryingStore:
     def head(self, ref: ObjectRef) -> ObjectInfo:
         """Repeated."""
         return self._run("HeadObject", ref, lambda: self._inner.head(ref))
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """Repeated."""
+        return self._run("HeadObject", ref, lambda: self._inner.head_part(ref, number), part_number=number)
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> ObjectStream:
         """Repeated until the answer's headers are there; a body that breaks off is its reader's affair."""

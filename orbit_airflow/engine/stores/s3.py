@@ -19,6 +19,7 @@ from orbit_airflow.engine.model import (
     ListResult,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPart,
     ObjectRef,
     Part,
     PartReceipt,
@@ -34,6 +35,7 @@ from orbit_airflow.engine.stores.answers import (
     checksum_type,
     info_in,
     mapping,
+    object_part_in,
     page_in,
     understanding,
     unquoted,
@@ -71,6 +73,14 @@ class S3Store:
         answer = self._call(context, self._client.head_object, ref, {"ChecksumMode": "ENABLED", **_version(ref)})
         with understanding(context):
             return info_in(answer, ref, int(answer["ContentLength"]), checksum_in(answer))
+
+    def head_part(self, ref: ObjectRef, number: int) -> ObjectPart | None:
+        """HeadObject with PartNumber."""
+        context = RequestContext("HeadObject", ref.bucket, ref.key, part_number=number)
+        params = {"ChecksumMode": "ENABLED", "PartNumber": number, **_version(ref)}
+        answer = self._call(context, self._client.head_object, ref, params)
+        with understanding(context):
+            return object_part_in(answer, number, context)
 
     def get(self, ref: ObjectRef, span: ByteRange | None = None, *, if_match: str | None = None) -> S3Stream:
         """GetObject with ChecksumMode; the answer is compared with what was asked for before a byte is given on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Self
 
@@ -11,16 +10,22 @@ from botocore.response import StreamingBody
 
 from orbit_airflow.engine.errors import (
     ConnectionLost,
+    Garbled,
     OrbitError,
     PreconditionFailed,
     RequestContext,
     StoreError,
-    Unavailable,
 )
 from orbit_airflow.engine.model import ByteRange, ObjectInfo, ObjectRef
-from orbit_airflow.engine.stores.answers import Answer, checksum_in, info_in, mapping, understanding, unquoted
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+from orbit_airflow.engine.stores.answers import (
+    CONTENT_RANGE,
+    Answer,
+    checksum_in,
+    info_in,
+    mapping,
+    understanding,
+    unquoted,
+)
 
 
 class S3Stream:
@@ -90,12 +95,12 @@ def opened(
             total = _total_size(answer, span, length, context)
             etag = unquoted(answer.get("ETag"))
             if not etag:
-                raise Unavailable("the answer has no ETag; it may be an error's page", context)
+                raise Garbled("the answer has no ETag; it may be an error's page", context)
             if if_match is not None and etag != if_match:
                 raise _refused(f"the object's ETag is {etag} and not {if_match}", context)
             version = answer.get("VersionId")
             if ref.version_id is not None and version not in (None, ref.version_id):
-                raise Unavailable(f"the store answered with version {version}", context)
+                raise Garbled(f"the store answered with version {version}", context)
             # The checksum of a ranged answer, if there is one, is that of a part.
             info = info_in(answer, ref, total, checksum_in(answer) if length == total else None)
     except StoreError:
@@ -113,16 +118,16 @@ def _total_size(answer: Answer, span: ByteRange | None, length: int, context: Re
     status, described = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
     if span is None:
         if status != 200 or described:
-            raise Unavailable(f"the whole object was asked for, the answer is {status} {described}", context)
+            raise Garbled(f"the whole object was asked for, the answer is {status} {described}", context)
         return length
     if status == 200 and not described and span == ByteRange(0, length):
         return length
-    found = _CONTENT_RANGE.fullmatch(described or "")
+    found = CONTENT_RANGE.fullmatch(described or "")
     if status != 206 or found is None:
-        raise Unavailable(f"{span.header} was asked for, the answer is {status} {described}", context)
+        raise Garbled(f"{span.header} was asked for, the answer is {status} {described}", context)
     first, last, total = (int(number) for number in found.groups())
     if (first, last + 1) != (span.start, span.stop) or length != span.length or total < span.stop:
-        raise Unavailable(f"{span.header} was asked for, {described} came with {length} bytes", context)
+        raise Garbled(f"{span.header} was asked for, {described} came with {length} bytes", context)
     return total
 
 

@@ -97,9 +97,12 @@ def _assemble(ex: Exchange, upload: Upload, listed: list[_Listed]) -> StoredVers
     version = new_version(ex, upload)
     version.multipart = True
     version.content = Content(tuple(part.blob for part in parts))
+    version.part_numbers = tuple(part.number for part in parts)
     digest = hashlib.md5(b"".join(_etag_bytes(part) for part in parts)).hexdigest()
     version.etag = etag_for(ex, f"{digest}-{len(parts)}", encrypted=opaque(version.traits))
     version.checksum = _object_checksum(ex, upload, parts)
+    if version.checksum is not None and version.checksum.type == "COMPOSITE":
+        version.part_digests = tuple(part.checksum[1] for part in parts if part.checksum is not None)
     store = ex.world.store
     with store.lock:
         check_write(ex)

@@ -10,6 +10,7 @@ from tests.model_server.errors import S3Error
 from tests.model_server.exchange import Exchange
 from tests.model_server.operations.conditions import check_read, check_write, claim_write
 from tests.model_server.operations.customer import check_read_key
+from tests.model_server.operations.parts import count_header, part_checksum_headers, part_span
 from tests.model_server.operations.traits import (
     REDIRECT,
     check_locked_body,
@@ -80,17 +81,20 @@ def version_of(ex: Exchange, bucket: str, key: str, wanted: str) -> StoredVersio
 
 
 def get_object(ex: Exchange) -> Response:
-    """The bytes of a version, or of one range of it; a HEAD gets the same headers and no bytes."""
+    """The bytes of a version, or of one range or part of it; a HEAD gets the same headers and no bytes."""
     version = find_version(ex)
     check_read_key(ex, version.traits)
     check_read(ex, version)
-    headers = version_headers(ex, version)
-    span = _requested_span(ex, version.size)
+    number = ex.integer("partNumber", 0, 1, ex.world.profile.max_part_number)
+    headers = {**version_headers(ex, version), **(count_header(version) if number else {})}
+    if number and ex.head.header("range"):
+        raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+    span = part_span(version, number) if number else _requested_span(ex, version.size)
     start, stop = span or (0, version.size)
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{version.size}"
-    elif ex.head.header("x-amz-checksum-mode").upper() == "ENABLED":
-        headers.update(checksum_headers(version))
+    if ex.head.header("x-amz-checksum-mode").upper() == "ENABLED":
+        headers.update(part_checksum_headers(version, number) if number else {} if span else checksum_headers(version))
     status = 200 if span is None else 206
     return Response(status, headers, stream=version.content.blocks(start, stop), stream_length=stop - start)
 

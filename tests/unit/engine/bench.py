@@ -11,20 +11,22 @@ from typing import Any, TypeVar
 
 import pytest
 
+from orbit_airflow.engine.checksums import crc32
 from orbit_airflow.engine.errors import AccessDenied, NotFound, RequestContext
 from orbit_airflow.engine.events import Notice, Reporter, TransferEvent
 from orbit_airflow.engine.facade import TransferEngine
-from orbit_airflow.engine.model import ObjectRef, UploadResult
-from orbit_airflow.engine.options import EngineConfig, UploadOptions
+from orbit_airflow.engine.model import DownloadResult, ObjectAttributes, ObjectRef, UploadResult
+from orbit_airflow.engine.options import DownloadOptions, EngineConfig, UploadOptions
 from orbit_airflow.engine.plan import StoreLimits
 from orbit_airflow.engine.resilience.limits import Permits
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.store import TransferStore
+from orbit_airflow.engine.store import PartDigests, TransferStore
 from orbit_airflow.engine.stores.limited import LimitedStore
 from orbit_airflow.engine.stores.retrying import RetryingStore
 from orbit_airflow.engine.token import TokenStore
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore, RecordedRequest
 from orbit_airflow.testing.faults import Operation, When
+from tests.bodies import BytesBody
 
 PART = 2048
 LIMITS = StoreLimits(min_part_size=1024, part_size_step=1024)
@@ -104,6 +106,15 @@ class DictTokens:
         self.kept[key] = json.dumps({**self.only, **changes})
 
 
+class NoTokensKept(DictTokens):
+    """A state store that loses everything without a word."""
+
+    def save(self, key: str, token: dict[str, Any]) -> bool:
+        """Lost."""
+        self.phases.append(token["phase"])
+        return True
+
+
 class Refusing(DictTokens):
     """A state store that does not keep tokens of these phases."""
 
@@ -127,6 +138,8 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "night.bin"
+        self.target = folder / "restored.bin"
+        self.object_checksum = True
         self.ref = REF
         self.time = FakeTime()
         self.tokens: TokenStore = DictTokens()
@@ -185,6 +198,52 @@ class Bench:
             reporter=self.events.append,
             cancel=cancel or self.cancellation(),
         )
+
+    def store(self, data: bytes, **attributes: Any) -> bytes:
+        """The object's bytes, from now on, put by somebody else in one request."""
+        with_crc = PartDigests(crc32=crc32(data)) if self.object_checksum else PartDigests()
+        self.memory.put(self.ref, BytesBody(data), with_crc, ObjectAttributes(**attributes), if_none_match=False)
+        self.memory.requests.clear()
+        return data
+
+    def download(self, *, cancel: Cancellation | None = None, **options: Any) -> DownloadResult:
+        """One try."""
+        return self.engine().download(
+            self.ref,
+            self.target,
+            DownloadOptions(**options),
+            tokens=self.tokens,
+            reporter=self.events.append,
+            cancel=cancel or self.cancellation(),
+        )
+
+    def die_downloading(self, request: int, when: When = "before", **options: Any) -> None:
+        """One download that ends at this request, alone in its thread; the next one meets no fault."""
+        workers, self.workers = self.workers, 1
+        self.kill_at(request, when)
+        with pytest.raises(Killed):
+            self.download(**options)
+        self.workers = workers
+        self.faulty.clear()
+        self.memory.requests.clear()
+        self.events.clear()
+
+    @property
+    def hidden(self) -> list[Path]:
+        """What downloads have left in the target's directory."""
+        return sorted(path for path in self.folder.iterdir() if ".orbit-" in path.name)
+
+    @property
+    def part_file(self) -> Path:
+        """The one part file."""
+        (path,) = (path for path in self.hidden if path.name.endswith(".orbit-part"))
+        return path
+
+    @property
+    def journal_file(self) -> Path:
+        """The one journal."""
+        (path,) = (path for path in self.hidden if path.name.endswith(".orbit-journal"))
+        return path
 
     def fresh_tokens(self) -> DictTokens:
         """A token store that has seen nothing."""

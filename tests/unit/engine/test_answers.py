@@ -10,8 +10,8 @@ import pytest
 from botocore.response import StreamingBody
 
 from orbit_airflow.engine.errors import ConnectionLost, PreconditionFailed, RequestContext, Unavailable
-from orbit_airflow.engine.model import ByteRange, ObjectRef, RestoreState
-from orbit_airflow.engine.stores.answers import make_legible, page_in, restore_state, upload_key
+from orbit_airflow.engine.model import ByteRange, Checksum, ObjectPart, ObjectRef, RestoreState
+from orbit_airflow.engine.stores.answers import make_legible, object_part_in, page_in, restore_state, upload_key
 from orbit_airflow.engine.stores.stream import opened
 
 REF = ObjectRef("bucket", "key")
@@ -174,3 +174,51 @@ def test_a_damaged_key_in_a_listing_is_an_error() -> None:
         page_in({"EncodingType": "url", "Contents": [{**entry, "Key": "a\ufffd"}]})
     page = page_in({"EncodingType": "url", "Contents": [{**entry, "Key": "a%EF%BF%BD"}]})
     assert page.objects[0].key == "a\ufffd"
+
+
+def _part(**fields: Any) -> dict[str, Any]:
+    return {"ContentLength": 3, "PartsCount": 4, "ETag": '"etag-4"', **fields}
+
+
+def test_an_answer_about_a_part() -> None:
+    """With the range or without, and with the checksum of a part of a COMPOSITE one."""
+    bare = ObjectPart(2, 4, 3, None, "etag-4")
+    assert object_part_in(_part(), 2, CONTEXT) == bare
+    assert object_part_in(_part(ContentRange="bytes 3-5/12"), 2, CONTEXT) == bare
+    found = object_part_in(_part(ChecksumCRC32="y/Q5Jg==", ChecksumType="COMPOSITE"), 2, CONTEXT)
+    assert found == ObjectPart(2, 4, 3, Checksum("CRC32", "y/Q5Jg=="), "etag-4")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"PartsCount": None},
+        {"PartsCount": 0},
+        {"ContentRange": "bytes 0-2/3"},
+    ],
+)
+def test_an_answer_that_is_not_about_a_part(fields: dict[str, Any]) -> None:
+    """Without a count, or with the whole object's range although there are several parts."""
+    assert object_part_in(_part(**fields), 1, CONTEXT) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ChecksumCRC32": "y/Q5Jg==-4", "ChecksumType": "COMPOSITE"},
+        {"ChecksumCRC32": "y/Q5Jg==-4"},
+        {"ChecksumCRC64NVME": "rosUhgp5mIg=", "ChecksumType": "FULL_OBJECT"},
+        {"ChecksumCRC32": "y/Q5Jg=="},
+    ],
+)
+def test_a_checksum_of_other_bytes_is_not_the_part_s(fields: dict[str, Any]) -> None:
+    """Neither that of the parts' checksums nor, of several parts, one over the full object."""
+    part = object_part_in(_part(**fields), 2, CONTEXT)
+    assert part is not None
+    assert part.checksum is None
+
+
+def test_a_part_that_contradicts_itself_is_no_answer() -> None:
+    """Another length than that of the range."""
+    with pytest.raises(Unavailable, match="has 3 bytes"):
+        object_part_in(_part(ContentRange="bytes 3-6/12"), 2, CONTEXT)

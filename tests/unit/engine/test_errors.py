@@ -19,7 +19,8 @@ from orbit_airflow.engine.errors import (
     StoreError,
     printable,
 )
-from orbit_airflow.engine.token import ResumeState, TokenRejected
+from orbit_airflow.engine.fields import TokenRejected
+from orbit_airflow.engine.token import ResumeState
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, OrbitError)] + [
     TokenRejected

@@ -13,8 +13,8 @@ import pytest
 from orbit_airflow.engine.checksums import to_base64
 from orbit_airflow.engine.errors import ConfigError, NotFound, SourceError
 from orbit_airflow.engine.events import Progress, TransferCompleted, TransferEvent, TransferFailed, TransferStarted
-from orbit_airflow.engine.facade import default_state_directory
 from orbit_airflow.engine.model import Integrity, ObjectAttributes, ObjectRef
+from orbit_airflow.engine.scripts import default_state_directory
 from orbit_airflow.engine.token import FileTokenStore
 from tests.unit.engine.bench import PART, Bench
 

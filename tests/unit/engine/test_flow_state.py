@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orbit_airflow.engine.errors import Disposition, OrbitError, StateUnavailable
-from orbit_airflow.engine.token import FileTokenStore, Ledger
+from orbit_airflow.engine.token import FileTokenStore, Ledger, UploadToken
 from tests.unit.engine.bench import PART, Bench, DictTokens
 
 SIZE = 6 * PART
@@ -61,7 +61,7 @@ def test_another_error_of_a_token_store_comes_out_as_it_is(bench: Bench) -> None
 def test_the_ledger_names_the_reason_of_an_unreadable_state() -> None:
     """The class of what was raised, and no more: its words may be anything."""
     with pytest.raises(StateUnavailable, match="OSError"):
-        Ledger(_Unreadable({}, OSError("secret words")), "0" * 64).load()
+        Ledger(_Unreadable({}, OSError("secret words")), "0" * 64, UploadToken.from_mapping).load()
 
 
 def test_a_state_file_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:

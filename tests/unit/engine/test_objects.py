@@ -129,6 +129,10 @@ def test_wrong_bytes_are_never_returned() -> None:
     [
         ("x-1", Checksum("CRC32", "y/Q5Jg=="), {}, Integrity.FULL_CRC),
         ("x-1", Checksum("SHA256", "FeKw08M4kV6XH4wYq9qJQyLCCVjvRuHhvtgzsMDE4uU="), {}, IntegrityError),
+        ("x-1", Checksum("CRC64NVME", "rosUhgp5mIg="), {}, Integrity.FULL_CRC),
+        ("x-1", Checksum("CRC64NVME", "rosUhgp5mIk="), {}, IntegrityError),
+        ("x-1", Checksum("CRC32C", "4waSgw=="), {}, Integrity.FULL_CRC),
+        ("x-1", Checksum("CRC32C", "y/Q5Jg=="), {}, IntegrityError),
         ("x-1", Checksum("CRC32", "y/Q5Jg==-1", ChecksumType.COMPOSITE), {}, Integrity.SIZE_ETAG),
         ("x-1", Checksum("XXHASH3", "AAAA"), {}, Integrity.SIZE_ETAG),
         ("25f9e794323b453885f5181f1b624d0b", Checksum("XXHASH3", "AAAA"), {}, Integrity.MD5),

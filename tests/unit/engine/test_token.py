@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbit_airflow.engine.errors import Disposition
+from orbit_airflow.engine.fields import TokenRejected
 from orbit_airflow.engine.model import (
     GIB,
     Checksum,
@@ -28,7 +29,6 @@ from orbit_airflow.engine.source import SourceIdentity
 from orbit_airflow.engine.token import (
     Outcome,
     Phase,
-    TokenRejected,
     UploadToken,
     attributes_hash,
     state_key,

@@ -130,7 +130,7 @@ class _Refusing:
 
 def test_the_ledger_remembers_what_could_not_be_kept() -> None:
     """The running try knows its token, whether or not it was saved."""
-    ledger = Ledger(_Refusing(), TARGET)
+    ledger = Ledger(_Refusing(), TARGET, UploadToken.from_mapping)
     token = UploadToken.intent(TARGET, SOURCE, 0, 1)
     assert ledger.save(token) is token
     assert ledger.current is token
@@ -141,9 +141,9 @@ def test_the_ledger_remembers_what_could_not_be_kept() -> None:
 def test_the_ledger_reads_what_was_kept(tmp_path: Path) -> None:
     """Under the state key of its target."""
     token = UploadToken.intent(TARGET, SOURCE, 0, 1)
-    Ledger(FileTokenStore(tmp_path), TARGET).save(token)
-    assert Ledger(FileTokenStore(tmp_path), TARGET).load() == token
-    assert Ledger(FileTokenStore(tmp_path), "0" * 64).load() is None
+    Ledger(FileTokenStore(tmp_path), TARGET, UploadToken.from_mapping).save(token)
+    assert Ledger(FileTokenStore(tmp_path), TARGET, UploadToken.from_mapping).load() == token
+    assert Ledger(FileTokenStore(tmp_path), "0" * 64, UploadToken.from_mapping).load() is None
 
 
 @pytest.mark.parametrize(

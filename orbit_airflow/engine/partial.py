@@ -1,0 +1,276 @@
+"""The hidden file that a download fills before it gets its name: ``.<name>.<random>.orbit-part``.
+
+It is made with O_EXCL and 0600, never through a link, and is locked (flock) as long as a transfer works on it: the
+lock dies with the process, so that a file without one is left over. It is given its whole size at once: a disk that has
+no room says so before a byte moves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from orbit_airflow.engine.errors import DiskFull, TargetBusy, TargetError, printable
+from orbit_airflow.engine.target import Target, failure
+
+PART, JOURNAL = ".orbit-part", ".orbit-journal"
+NONCE = re.compile(r"[0-9a-f]{16}")
+# How often a file is made again that somebody else took for a left-over before it was locked.
+_MAKE_TRIES = 5
+_umask_lock = threading.Lock()
+
+
+def hidden_name(target: Target, nonce: str, ending: str) -> str:
+    """The name of one of the target's hidden files."""
+    return f"{target.hidden_stem}{nonce}{ending}"
+
+
+def left_overs(target: Target) -> tuple[str, ...]:
+    """The nonces of all hidden files of this target, of whatever transfer."""
+    stem, found = target.hidden_stem, set()
+    try:
+        with os.scandir(target.directory) as entries:
+            for entry in entries:
+                name = entry.name
+                for ending in (PART, JOURNAL):
+                    if name.startswith(stem) and name.endswith(ending):
+                        nonce = name[len(stem) : -len(ending)]
+                        if NONCE.fullmatch(nonce):
+                            found.add(nonce)
+    except OSError as exc:
+        raise failure(exc, f"cannot list the directory of {printable(target.path)}") from exc
+    return tuple(sorted(found))
+
+
+class PartialFile:
+    """An open, locked part file. ``new`` and ``reopen`` make them; ``close`` gives the lock back."""
+
+    def __init__(self, target: Target, nonce: str, fd: int) -> None:
+        self.target = target
+        self.nonce = nonce
+        self.name = hidden_name(target, nonce, PART)
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closed = False
+        found = os.fstat(fd)
+        self.dev, self.ino = found.st_dev, found.st_ino
+
+    @classmethod
+    def new(cls, target: Target, size: int) -> PartialFile:
+        """A new file of ``size`` bytes. DiskFull, and nothing left behind, when there is no room for it."""
+        for _ in range(_MAKE_TRIES):
+            nonce = secrets.token_hex(8)
+            name = hidden_name(target, nonce, PART)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                fd = os.open(name, flags, 0o600, dir_fd=target.directory)
+            except OSError as exc:
+                raise failure(exc, f"cannot write beside {printable(target.path)}") from exc
+            if not _locked(fd) or not _is_named(target, name, fd):
+                os.close(fd)
+                continue
+            made = cls(target, nonce, fd)
+            try:
+                made._allocate(size)
+            except BaseException:
+                made.discard()
+                made.close()
+                raise
+            return made
+        raise TargetBusy(f"another transfer keeps removing the hidden files of {printable(target.path)}")
+
+    @classmethod
+    def reopen(cls, target: Target, nonce: str) -> PartialFile | None:
+        """The left-over file, locked; None when it is not there or is not of our making (another owner, a link, ...).
+
+        TargetBusy when a live transfer holds its lock.
+        """
+        name = hidden_name(target, nonce, PART)
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target.directory)
+        except OSError:
+            return None
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            os.close(fd)
+            return None
+        if not _locked(fd):
+            os.close(fd)
+            raise TargetBusy(
+                f"another live transfer is writing {printable(target.path)} (two tasks with one local path, or an "
+                "earlier try that has not ended yet)"
+            )
+        if not _is_named(target, name, fd):
+            os.close(fd)
+            return None
+        return cls(target, nonce, fd)
+
+    @property
+    def size(self) -> int:
+        """Its present size in bytes."""
+        return os.fstat(self._fd).st_size
+
+    @property
+    def links(self) -> int:
+        """How many names it has: 2 when a try was killed while it gave the file its own name."""
+        return os.fstat(self._fd).st_nlink
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a thread writes: a thread that is left behind must not find another file under the number."""
+        with self._lock:
+            if self._closed:
+                raise TargetError("the transfer has ended")
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closed and not self._users
+        if last:
+            os.close(self._fd)
+
+    def close(self) -> None:
+        """Give back lock and number; when a thread still uses them, the last one does."""
+        with self._lock:
+            ends = not self._closed and not self._users
+            self._closed = True
+        if ends:
+            os.close(self._fd)
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """All of ``view`` at ``offset``. DiskFull, TargetError."""
+        done = 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], offset + done)
+        except OSError as exc:
+            raise failure(exc, f"cannot write to {printable(self.target.path)} at {offset + done}") from exc
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` from ``offset``. TargetError when the file ends before, or cannot be read."""
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(self._fd, [view[done:]], offset + done)
+            except OSError as exc:
+                raise failure(exc, f"cannot read {printable(self.name)} at {offset + done}") from exc
+            if not count:
+                raise TargetError(f"{printable(self.name)} ends at {offset + done}")
+            done += count
+
+    def sync_data(self) -> None:
+        """The bytes that were written are on the disk when this returns. OSError as it comes."""
+        os.fdatasync(self._fd)
+
+    def dress(self, mode: int | None, mtime_ns: int | None) -> None:
+        """Permission bits (None: what the umask leaves of 0o666) and time. TargetError when what was asked for cannot
+        be; a file system without permissions is no reason to fail when nobody asked.
+        """
+        try:
+            os.fchmod(self._fd, 0o666 & ~umask() if mode is None else mode)
+        except OSError as exc:
+            if mode is not None:
+                raise failure(exc, f"cannot give {printable(self.target.path)} the mode {mode:o}") from exc
+        if mtime_ns is not None:
+            try:
+                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            except OSError as exc:
+                raise failure(exc, f"cannot set the time of {printable(self.target.path)}") from exc
+
+    def sync(self) -> os.stat_result:
+        """Everything is on the disk when this returns. OSError as it comes."""
+        os.fsync(self._fd)
+        return os.fstat(self._fd)
+
+    def restore_size(self, size: int) -> None:
+        """Give the file its whole size again, if somebody has cut it; what is missing reads as zeros."""
+        if self.size != size:
+            self._allocate(size)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self.target.remove(self.name)
+
+    def _allocate(self, size: int) -> None:
+        room = self.target.room()
+        if size > room:
+            raise DiskFull(f"{printable(self.target.path)} needs {size} bytes and its file system has {room} left")
+        if not size:
+            return
+        try:
+            _reserve(self._fd, size)
+            os.ftruncate(self._fd, size)
+        except OSError as exc:
+            raise failure(exc, f"cannot reserve {size} bytes for {printable(self.target.path)}") from exc
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        if exc.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            # A file system without locks: the random name is what keeps transfers apart, and the rename is atomic.
+            return True
+        raise failure(exc, "cannot lock a file in the target's directory") from exc
+    return True
+
+
+def _is_named(target: Target, name: str, fd: int) -> bool:
+    """Whether the locked file still has its name: somebody may have removed or renamed it before the lock was ours."""
+    try:
+        return os.path.samestat(os.lstat(name, dir_fd=target.directory), os.fstat(fd))
+    except OSError:
+        return False
+
+
+def umask() -> int:
+    """The process's umask. Linux tells; elsewhere it can only be read by setting it."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    with _umask_lock:
+        current = os.umask(0o077)
+        os.umask(current)
+    return current
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Reserve room without writing. Not os.posix_fallocate: where the file system cannot, that writes every block."""
+    try:
+        fallocate = _libc().fallocate
+    except AttributeError:
+        return
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    while fallocate(fd, 0, 0, size):
+        error = ctypes.get_errno()
+        if error == errno.EINTR:
+            continue
+        if error in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return
+        raise OSError(error, os.strerror(error))
