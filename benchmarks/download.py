@@ -55,7 +55,7 @@ def run(chosen: argparse.Namespace) -> list[Measured]:
         for number in range(1, chosen.rounds + 1):
             for mode, client in contests(chosen.clients, chosen.modes):
                 item = measured_download(
-                    client, mode, endpoints[mode], place, certificate,
+                    client, mode, endpoints[mode], place, ca_file=certificate,
                     size=chosen.size_mib * MIB, part_size=part_size, workers=chosen.workers,
                 )  # fmt: skip
                 print(

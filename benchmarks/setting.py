@@ -107,7 +107,7 @@ def measured_upload(
 
 
 def measured_download(
-    client: str, mode: str, endpoint: str, directory: Path, ca_file: Path | None = None, *,
+    client: str, mode: str, endpoint: str, directory: Path, *, ca_file: Path | None = None,
     size: int, part_size: int, workers: int,
 ) -> Measured:  # fmt: skip
     """One download into ``directory`` in a fresh process, with a warm-up of two parts. Raises as above."""
