@@ -79,12 +79,16 @@ def run(chosen: argparse.Namespace) -> dict[Case, list[Measured]]:
         warm_up = sparse_source(place / "warm-up", WARM_UP_BYTES)
         for _ in range(chosen.rounds):
             for case in cases(chosen.large_mib, chosen.clients, chosen.directions):
-                numbers = {"part_size": case.part * MIB, "workers": case.workers}
+                part, size = case.part * MIB, case.size * MIB
                 if case.direction == "up":
-                    source = sparse_source(place / f"source-{case.size}", case.size * MIB)
-                    item = measured_upload(case.client, "unsigned", endpoint, source, warm_up, **numbers)
+                    source = sparse_source(place / f"source-{case.size}", size)
+                    item = measured_upload(
+                        case.client, "unsigned", endpoint, source, warm_up, part_size=part, workers=case.workers
+                    )
                 else:
-                    item = measured_download(case.client, "http", endpoint, targets, size=case.size * MIB, **numbers)
+                    item = measured_download(
+                        case.client, "http", endpoint, targets, size=size, part_size=part, workers=case.workers
+                    )
                 print(f"{case}: {above_idle(item):.1f} MiB above idle in {item['seconds']:.1f} s", flush=True)
                 results.setdefault(case, []).append(item)
     return results
