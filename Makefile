@@ -80,8 +80,9 @@ faults: venv  ## one fault at a time beside s3transfer, s5cmd and rclone; writes
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live
 
-bench: venv  ## uploads, small objects and memory beside boto3, s5cmd, rclone and obstore: ratios in one run
+bench: venv  ## uploads, downloads, small objects and memory beside boto3, s5cmd, rclone and obstore: ratios in one run
 	$(BIN)/python -m benchmarks.upload
+	$(BIN)/python -m benchmarks.download --modes http,https
 	$(BIN)/python -m benchmarks.small_objects
 	$(BIN)/python -m benchmarks.memory
 

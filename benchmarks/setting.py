@@ -22,12 +22,12 @@ from typing import TypedDict
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 20.0
-ONE_UPLOAD_SECONDS = 900.0
+ONE_TRANSFER_SECONDS = 900.0
 BLOCK = 4 * MIB
 
 
 class Measured(TypedDict):
-    """One upload as its process saw it. Memory is in KiB; ``idle_kib`` is what the process had before it."""
+    """One transfer as its process saw it. Memory is in KiB; ``idle_kib`` is what the process had before it."""
 
     client: str
     mode: str
@@ -60,10 +60,13 @@ def workplace(wished: str | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_sink(directory: Path) -> Iterator[str]:
-    """The sink's endpoint, as long as the context lasts. Raises RuntimeError when it does not start."""
-    ready = directory / "sink.port"
-    command = [sys.executable, "-m", "benchmarks.sink", "--ready-file", str(ready)]
+def running_sink(directory: Path, certificate: Path | None = None) -> Iterator[str]:
+    """The sink's endpoint, as long as the context lasts; over TLS with a certificate. RuntimeError when it does not
+    start.
+    """
+    scheme, more = ("https", ["--certificate", str(certificate)]) if certificate is not None else ("http", [])
+    ready = directory / f"sink.{scheme}.port"
+    command = [sys.executable, "-m", "benchmarks.sink", "--ready-file", str(ready), *more]
     with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + READY_SECONDS
@@ -71,7 +74,7 @@ def running_sink(directory: Path) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("the sink did not start")
                 time.sleep(0.02)
-            yield f"http://127.0.0.1:{ready.read_text()}"
+            yield f"{scheme}://127.0.0.1:{ready.read_text()}"
         finally:
             process.terminate()
 
@@ -100,20 +103,44 @@ def measured_upload(
     """One upload in a fresh process. Raises RuntimeError with the process's own words when it fails."""
     numbers = ["--part-size", str(part_size), "--workers", str(workers)]
     where = ["--endpoint", endpoint, "--path", str(path), "--warm-up", str(warm_up)]
-    command = [sys.executable, "-m", "benchmarks.one_upload", "--client", client, "--mode", mode, *where, *numbers]
+    return _in_fresh_process("benchmarks.one_upload", client, mode, [*where, *numbers])
+
+
+def measured_download(
+    client: str, mode: str, endpoint: str, directory: Path, *, ca_file: Path | None = None,
+    size: int, part_size: int, workers: int,
+) -> Measured:  # fmt: skip
+    """One download into ``directory`` in a fresh process, with a warm-up of two parts. Raises as above."""
+    numbers = ["--part-size", str(part_size), "--workers", str(workers), "--size", str(size)]
+    where = ["--endpoint", endpoint, "--directory", str(directory), "--warm-up-size", str(2 * part_size)]
+    trusted = ["--ca-file", str(ca_file)] if ca_file is not None else []
+    return _in_fresh_process("benchmarks.one_download", client, mode, [*where, *numbers, *trusted])
+
+
+def _in_fresh_process(module: str, client: str, mode: str, arguments: Sequence[str]) -> Measured:
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", module, "--client", client, "--mode", mode, *arguments],
         env=clean_environment(),
         cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,
-        timeout=ONE_UPLOAD_SECONDS,
+        timeout=ONE_TRANSFER_SECONDS,
     )
     if done.returncode:
         raise RuntimeError(f"{client} ({mode}) failed:\n{done.stderr.strip()}")
     answer: Measured = json.loads(done.stdout.splitlines()[-1])
     return answer
+
+
+def make_certificate(directory: Path) -> Path:
+    """Certificate and key of 127.0.0.1 in one file, which is its own authority. Wants the program openssl."""
+    pem, key = directory / "sink.pem", directory / "sink.key"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=sink"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + key.read_text())
+    return pem
 
 
 def program(name: str) -> str | None:

@@ -2,26 +2,30 @@
 
 One process, one thread per connection. A body is thrown away inside the kernel (``MSG_TRUNC``; elsewhere it is read
 into one reused buffer). Nothing is verified: neither signature nor checksum. Of an object it keeps the size and the
-headers that a client may ask for again.
+headers that a client may ask for again. What can be fetched are the objects of ``benchmarks.pattern``.
 
-    python -m benchmarks.sink --port 0 --ready-file sink.port
+    python -m benchmarks.sink --port 0 --ready-file sink.port [--certificate server.pem]
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import itertools
 import mmap
 import os
 import re
 import socket
+import ssl
 import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from benchmarks import pattern
 
 DISCARD_AT_ONCE = 64 * 1024 * 1024
 READ_AT_ONCE = 4 * 1024 * 1024
@@ -57,11 +61,12 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A status, headers and a small body."""
+    """A status, headers and a small body, or the range of the pattern that is the body."""
 
     status: str
     headers: dict[str, str]
     body: str = ""
+    span: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Shelf:
         self.objects: dict[tuple[str, str], Stored] = {}
         self.uploads: dict[str, Upload] = {}
         self.numbers = itertools.count(1)
+        self.pattern = pattern.Pattern()
 
 
 def checksums_of(request: Request) -> dict[str, str]:
@@ -127,11 +133,27 @@ def _bucket(request: Request) -> Answer:
 
 
 def _head(shelf: Shelf, request: Request) -> Answer:
+    made = pattern.size_of(request.key)
+    if made is not None:
+        return _made(shelf, request, made)
     found = shelf.objects.get((request.bucket, request.key))
     if found is None:
         return Answer("404 Not Found", {})
     named = {"ETag": ETAG, "Last-Modified": DATE, "Content-Length": str(found.size)}
     return Answer("200 OK", {**found.headers, **named})
+
+
+def _made(shelf: Shelf, request: Request, size: int) -> Answer:
+    named = {"ETag": pattern.ETAG, "Last-Modified": DATE, "Accept-Ranges": "bytes"}
+    span = pattern.span_of(request.headers.get("range", ""), size)
+    if span is not None:
+        start, stop = span
+        ranged = {"Content-Range": f"bytes {start}-{stop - 1}/{size}", "Content-Length": str(stop - start)}
+        return Answer("206 Partial Content", {**named, **ranged}, span=span)
+    if request.headers.get("x-amz-checksum-mode") == "ENABLED":
+        crc = shelf.pattern.crc32(size).to_bytes(4, "big")
+        named |= {"x-amz-checksum-crc32": base64.b64encode(crc).decode(), "x-amz-checksum-type": "FULL_OBJECT"}
+    return Answer("200 OK", {**named, "Content-Length": str(size)}, span=(0, size))
 
 
 def _multipart(shelf: Shelf, request: Request, body: bytes) -> Answer:
@@ -228,7 +250,7 @@ class Connection:
 
     def serve(self) -> None:
         """Until the client leaves."""
-        with self._sock, contextlib.suppress(ConnectionError):
+        with self._sock, contextlib.suppress(ConnectionError, ssl.SSLError):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while (head := self._head()) is not None:
                 self._exchange(parsed(head))
@@ -255,6 +277,8 @@ class Connection:
         headers = {"Content-Length": str(len(content)), "x-amz-request-id": "sink", "Date": DATE, **answer.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._sock.sendall(f"HTTP/1.1 {answer.status}\r\n{lines}\r\n".encode() + content)
+        if request.method != "HEAD":
+            self._shelf.pattern.send(self._sock, *answer.span)
 
     def _body(self, size: int) -> bytes:
         data = bytearray(self._rest[:size])
@@ -271,20 +295,26 @@ class Connection:
         taken = min(size, len(self._rest))
         self._rest = self._rest[taken:]
         size -= taken
-        flags = socket.MSG_TRUNC | socket.MSG_WAITALL if IN_KERNEL else 0
+        in_kernel = IN_KERNEL and not isinstance(self._sock, ssl.SSLSocket)
+        flags = socket.MSG_TRUNC | socket.MSG_WAITALL if in_kernel else 0
         while size > 0:
-            count = self._sock.recv_into(self._scrap, min(size, len(self._scrap)), flags)
+            count = self._sock.recv_into(self._scrap, min(size, len(self._scrap) if in_kernel else READ_AT_ONCE), flags)
             if not count:
                 raise ConnectionResetError
             size -= count
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, tls: ssl.SSLContext | None) -> None:
     """Accept until the process ends."""
     shelf = Shelf()
+
+    def run(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            Connection(tls.wrap_socket(sock, server_side=True) if tls is not None else sock, shelf).serve()
+
     while True:
         sock, _ = listener.accept()
-        threading.Thread(target=Connection(sock, shelf).serve, daemon=True).start()
+        threading.Thread(target=run, args=(sock,), daemon=True).start()
 
 
 def main() -> None:
@@ -292,15 +322,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--ready-file", type=Path)
+    parser.add_argument("--certificate", type=Path, help="a PEM file with certificate and key; then it speaks TLS")
     chosen = parser.parse_args()
+    tls = None
+    if chosen.certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(chosen.certificate)
     with socket.create_server(("127.0.0.1", chosen.port), backlog=256) as listener:
         port = listener.getsockname()[1]
         if chosen.ready_file is not None:
             scratch = chosen.ready_file.with_name(f"{chosen.ready_file.name}.{os.getpid()}")
             scratch.write_text(str(port))
             scratch.replace(chosen.ready_file)
-        print(f"http://127.0.0.1:{port}", flush=True)
-        serve(listener)
+        print(f"{'https' if tls else 'http'}://127.0.0.1:{port}", flush=True)
+        serve(listener, tls)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,16 +96,16 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def medians_table(results: Sequence[Measured], clients: Sequence[str], modes: Sequence[str]) -> str:
-    """One row per mode and client."""
+def medians_table(results: Sequence[Measured], pairs: Iterable[tuple[str, str]], what: str = "payload") -> str:
+    """One row per mode (``what`` says of what) and client."""
     rows = []
-    for mode, client in contests(clients, modes):
+    for mode, client in pairs:
         items = of(results, mode, client)
         peak = median(item["peak_kib"] for item in items) / 1024
         rows.append(
             (mode, client, spread([speed(i) for i in items], 0), spread([cpu(i) for i in items], 2), f"{peak:.0f}")
         )
-    return table(("payload", "client", "MB/s", "CPU s/GiB", "peak RSS MiB"), rows)
+    return table((what, "client", "MB/s", "CPU s/GiB", "peak RSS MiB"), rows)
 
 
 def ratios(results: Sequence[Measured], mode: str, peer: str) -> tuple[float, float]:
@@ -115,17 +115,17 @@ def ratios(results: Sequence[Measured], mode: str, peer: str) -> tuple[float, fl
     return fast, median(map(cpu, ours)) / median(map(cpu, theirs))
 
 
-def ratios_table(results: Sequence[Measured]) -> str:
+def ratios_table(results: Sequence[Measured], targets: Sequence[Target] = TARGETS, what: str = "payload") -> str:
     """One row per target whose clients were measured."""
     rows = []
-    for target in TARGETS:
+    for target in targets:
         if not (of(results, target.mode, "orbit") and of(results, target.mode, target.peer)):
             continue
         fast, thrifty = ratios(results, target.mode, target.peer)
         cpu_target = f"<= {target.cpu:.2f}x" if target.cpu is not None else "-"
         row = (target.mode, f"orbit / {target.peer}", f"{fast:.2f}x", f">= {target.speed:.1f}x")
         rows.append((*row, f"{thrifty:.2f}x", cpu_target))
-    return table(("payload", "ratio", "MB/s", "target", "CPU", "target"), rows)
+    return table((what, "ratio", "MB/s", "target", "CPU", "target"), rows)
 
 
 def arguments() -> argparse.Namespace:
@@ -153,7 +153,7 @@ def main() -> None:
     shape = f"{chosen.size_mib} MiB, parts of {chosen.part_mib} MiB, {chosen.workers} workers"
     print(f"{shape}, {chosen.rounds} rounds, plain http\n")
     results = run(chosen)
-    print("\n" + medians_table(results, chosen.clients, chosen.modes) + "\n\n" + ratios_table(results))
+    print("\n" + medians_table(results, contests(chosen.clients, chosen.modes)) + "\n\n" + ratios_table(results))
     if chosen.json is not None:
         setting = {name: str(value) for name, value in vars(chosen).items()}
         chosen.json.write_text(json.dumps({"machine": facts, "setting": setting, "results": results}, indent=1))

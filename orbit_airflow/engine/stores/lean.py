@@ -13,6 +13,8 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -302,9 +304,15 @@ def _converted(value: str, kind: str) -> Any:
     if kind == "boolean":
         return value.lower() == "true"
     if kind == "timestamp":
-        try:
-            return parse_timestamp(value)
-        except ValueError:
-            # A user's own Expires may be anything.
-            return None
+        return _timestamp(value)
     return value
+
+
+@lru_cache(maxsize=64)
+def _timestamp(value: str) -> datetime | None:
+    """All ranges of an object come with the same one, and dateutil takes its time."""
+    try:
+        return parse_timestamp(value)
+    except ValueError:
+        # A user's own Expires may be anything.
+        return None

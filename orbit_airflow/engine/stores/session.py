@@ -7,7 +7,8 @@ was meant for https leaves over http. Answers are read with a limit, and to the 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSResponse
@@ -16,6 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.stores.clock import StoreClock
+from orbit_airflow.engine.stores.straight import socket_of, straight
 from orbit_airflow.engine.stores.watchdog import Watch, Watchdog
 
 KIB = 1024
@@ -24,6 +26,7 @@ LARGEST_ERROR = 64 * KIB
 # The largest right answer is a page of 1,000 keys of 1,024 bytes, each byte percent-encoded.
 LARGEST_ANSWER = 16 * 1024 * KIB
 _PIECE = 64 * KIB
+T = TypeVar("T", bytes, int)
 
 
 class GuardedSession:
@@ -110,22 +113,19 @@ class WatchedStream:
         self._watch = watch
         self._url = url
         self._limit = watch.limit if watch is not None else None
+        self._straight = straight(raw)
+        if watch is not None and watch.socket is None:
+            watch.lend(socket_of(raw))
 
     def read(self, amt: int | None = None) -> bytes:
         """As urllib3's; ReadTimeoutError when too little moved."""
-        if self._watch is None:
-            return self._plain(amt)
-        phase = self._watch.arm(self._limit)
-        try:
-            data = self._plain(amt)
-        finally:
-            self._watch.disarm(phase)
-        if not data and self._watch.cut is not None:
-            raise ReadTimeoutError(endpoint_url=self._url, error=self._watch.cut)
-        return data
+        return self._watched(lambda: bytes(self._raw.read(amt)))
 
     def readinto(self, buffer: Any) -> int:
-        """As of a raw stream, with one copy."""
+        """As of a raw stream, and without a copy where that can be: only the end of the body comes short."""
+        body = self._straight
+        if body is not None:
+            return self._watched(lambda: body.read_into(memoryview(buffer)))
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -148,11 +148,21 @@ class WatchedStream:
         """As of the raw stream."""
         return bool(self._raw.closed)
 
-    def _plain(self, amt: int | None) -> bytes:
+    def _watched(self, receive: Callable[[], T]) -> T:
+        watch = self._watch
+        phase = watch.arm(self._limit) if watch is not None else 0
         try:
-            data: bytes = self._raw.read(amt)
+            received = receive()
         except (HTTPError, OSError) as exc:
-            if self._watch is not None and self._watch.cut is not None:
-                raise ReadTimeoutError(endpoint_url=self._url, error=self._watch.cut) from exc
+            self._raise_if_cut(exc)
             raise ConnectionClosedError(endpoint_url=self._url, error=exc) from exc
-        return data
+        finally:
+            if watch is not None:
+                watch.disarm(phase)
+        if not received:
+            self._raise_if_cut()
+        return received
+
+    def _raise_if_cut(self, cause: Exception | None = None) -> None:
+        if self._watch is not None and self._watch.cut is not None:
+            raise ReadTimeoutError(endpoint_url=self._url, error=self._watch.cut) from cause

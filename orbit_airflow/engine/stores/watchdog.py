@@ -56,11 +56,17 @@ class Watch:
         self.limit = watchdog.stall_timeout
         self.cut: str | None = None
         self._asked, self._seen = 0, False
+        self._lent: Callable[[], Any] = _nothing
 
     @property
     def socket(self) -> Any:
-        """The connection's socket as it is now, or None."""
-        return getattr(self._connection(), "sock", None)
+        """The connection's socket as it is now, else the one that a body still comes from, or None."""
+        sock = getattr(self._connection(), "sock", None)
+        return sock if sock is not None else self._lent()
+
+    def lend(self, sock: Any) -> None:
+        """Where a body comes from whose connection has let go of its socket, since the server closes behind it."""
+        self._lent = weakref.ref(sock) if sock is not None else _nothing
 
     def arm(self, limit: float | None = None) -> int:
         """A wait begins: in ``limit`` seconds (default: the stall limit) enough bytes must move. Gives its number."""
@@ -196,6 +202,10 @@ class Watchdog:
                 return False
             self._thread = None
             return True
+
+
+def _nothing() -> None:
+    """No socket was lent."""
 
 
 def _any_armed(watches: Iterable[Watch]) -> bool:
