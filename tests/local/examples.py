@@ -12,8 +12,8 @@ from tests.e2e.judge import MIB
 from tests.local.record import Places
 
 CONNECTION_ID = "aws_default"
-BACKUP_BUCKET = "nightly-backups"
-BUCKETS = (BACKUP_BUCKET,)
+BACKUP_BUCKET, LAKE_BUCKET = "nightly-backups", "data-lake"
+BUCKETS = (BACKUP_BUCKET, LAKE_BUCKET)
 _ABORT_DAYS = 7
 _BLOCK = 8 * MIB
 
@@ -25,6 +25,10 @@ def environment(places: Places) -> dict[str, str]:
         "ORBIT_BACKUP_BUCKET": BACKUP_BUCKET,
         "ORBIT_BACKUP_CONN_ID": CONNECTION_ID,
         "ORBIT_BACKUP_RETRY_SECONDS": "5",
+        "ORBIT_LAKE_BUCKET": LAKE_BUCKET,
+        "ORBIT_LAKE_CONN_ID": CONNECTION_ID,
+        "ORBIT_LAKE_DIRECTORY": str(places.files / "lake"),
+        "ORBIT_LAKE_RETRY_SECONDS": "5",
     }
 
 
