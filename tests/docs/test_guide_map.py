@@ -21,17 +21,14 @@ LINES = [
 ]
 
 
-def tables() -> list[list[tuple[str, ...]]]:
-    """The page's two tables, without their heads."""
+def table() -> list[tuple[str, ...]]:
+    """The page's table, without its head."""
     text = (REPOSITORY / PAGE).read_text(encoding="utf-8")
-    found = []
-    for part in text.split("## Not yet"):
-        lines = [line for line in part.splitlines() if line.startswith("|")][2:]
-        found.append([tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines])
-    return found
+    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+    return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines]
 
 
-HERE, LATER = tables()
+HERE = table()
 OURS = sorted({name for row in HERE for name in re.findall(r"`([\w.]+:[\w.]+)`", row[4])})
 LINKS = sorted({link for row in HERE for link in re.findall(r"\]\(([^)]+)\)", row[4])})
 TESTS = sorted({row[5].strip("`") for row in HERE})
@@ -51,22 +48,16 @@ def resolves(name: str) -> bool:
 
 
 def test_no_line_of_the_guides_is_missing() -> None:
-    """Each exactly once, in the guide's order, here or among what comes later."""
-    listed = [row[:4] for row in (*HERE, *LATER)]
+    """Each exactly once, in the guide's order."""
+    listed = [row[:4] for row in HERE]
     assert sorted(listed) == sorted(LINES)
-    assert [row for row in LINES if row in {row[:4] for row in HERE}] == [row[:4] for row in HERE]
+    assert [row for row in LINES if row in set(listed)] == listed
 
 
 def test_no_cell_is_empty() -> None:
-    """What is ours and which test runs it; of what comes later, what it waits for."""
+    """What is ours and which test runs it."""
     assert {len(row) for row in HERE} == {6}
-    assert {len(row) for row in LATER} == {5}
-    assert all(all(row) for row in (*HERE, *LATER))
-
-
-def test_what_comes_later_is_what_was_agreed() -> None:
-    """Versions, batches and downloads, and nothing else."""
-    assert {row[4] for row in LATER} == {"versions", "batches", "downloads"}
+    assert all(all(row) for row in HERE)
 
 
 @pytest.mark.parametrize("name", OURS)
