@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from orbit_airflow.engine.download_job import DownloadJob
+from orbit_airflow.engine.download_token import same_object
 from orbit_airflow.engine.errors import printable
 from orbit_airflow.engine.host import host_id
 from orbit_airflow.engine.journal import MAX_RANGES, Found, Journal, read_journal, remove_journal
 from orbit_airflow.engine.model import ObjectInfo
-from orbit_airflow.engine.partial import PartialFile, left_overs
+from orbit_airflow.engine.partial import PART, PartialFile, hidden_name, left_overs
 from orbit_airflow.engine.target import Target
 
 
@@ -54,7 +55,8 @@ def workplace(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:
                 continue
             partial = PartialFile.reopen(target, nonce)
             if partial is None:
-                remove_journal(target, nonce)
+                if not target.holds(hidden_name(target, nonce, PART)):
+                    remove_journal(target, nonce)
             elif kept is None and found is not None and _usable(job, partial, found, info):
                 kept = (partial, found)
             else:
@@ -73,13 +75,12 @@ def _within_reach(job: DownloadJob, found: Found) -> bool:
 
 def _usable(job: DownloadJob, partial: PartialFile, found: Found, info: ObjectInfo) -> bool:
     header = found.header
-    same_place = header.ino == partial.ino and (header.dev == partial.dev or job.options.shared_storage)
-    same_object = (header.etag, header.size, header.version_id) == (info.etag, info.size, info.version_id)
     return (
         job.options.resume
         and header.target == job.target
-        and same_object
-        and same_place
+        and same_object((header.etag, header.size, header.version_id), info)
+        # Not the device's number: a reboot or a new mount may change it, and the bytes are hashed again anyway.
+        and header.ino == partial.ino
         # With a second name it is a file that somebody may be reading already.
         and partial.links == 1
         and header.algorithm == job.algorithm(info).name
