@@ -142,7 +142,7 @@ class DownloadFlow:
         """Fetched and published; whatever fails, no file stays that is worth nothing to a later try."""
         with self._workplace(target, info) as place:
             try:
-                return self._fetched(target, place, info)
+                return self._finished_meanwhile(target, place, info) or self._fetched(target, place, info)
             except IntegrityTooWeak:
                 raise
             except (ObjectChanged, SyncFailed):
@@ -156,6 +156,17 @@ class DownloadFlow:
                 if not place.journal.holds_ranges:
                     place.discard()
                 raise
+
+    def _finished_meanwhile(self, target: Target, place: Workplace, info: ObjectInfo) -> DownloadResult | None:
+        """With ``replace=False``: whether another transfer gave a file the name before this one had its lock."""
+        if self._job.options.replace or target.occupant() is None:
+            return None
+        proof = already_finished(self._job, target, None, info)
+        if proof is None:
+            return None
+        refuse_weak(proof, self._job.options.require_integrity, info)
+        place.discard()
+        return self._found_finished(target, None, info, proof)
 
     def _refuse_another(self, info: ObjectInfo, error: IntegrityError) -> None:
         """ObjectChanged when the store showed wrong things about the bytes because it has other ones by now."""

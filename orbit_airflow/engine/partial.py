@@ -29,6 +29,7 @@ _MAKE_TRIES = 5
 # What st_blocks counts in, whatever the file system's own blocks are.
 _BLOCK_UNIT = 512
 _umask_lock = threading.Lock()
+_REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def hidden_name(target: Target, nonce: str, ending: str) -> str:
@@ -51,6 +52,22 @@ def left_overs(target: Target) -> tuple[str, ...]:
     except OSError as exc:
         raise failure(exc, f"cannot list the directory of {printable(target.path)}") from exc
     return tuple(sorted(found))
+
+
+def is_held(target: Target, nonce: str) -> bool:
+    """Whether a live transfer holds the lock of this part file, as far as can be told; nothing is changed."""
+    try:
+        fd = os.open(hidden_name(target, nonce, PART), _REOPEN, dir_fd=target.directory)
+    except OSError:
+        return False
+    try:
+        # A shared lock, for an instant: two who look at the same time do not take each other for its owner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as exc:
+        return isinstance(exc, BlockingIOError)
+    finally:
+        os.close(fd)
+    return False
 
 
 class PartialFile:
@@ -100,7 +117,7 @@ class PartialFile:
         """
         name = hidden_name(target, nonce, PART)
         try:
-            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target.directory)
+            fd = os.open(name, _REOPEN, dir_fd=target.directory)
         except OSError:
             return None
         kept = False

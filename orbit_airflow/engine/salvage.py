@@ -7,12 +7,15 @@ from typing import Self
 
 from orbit_airflow.engine.download_job import DownloadJob
 from orbit_airflow.engine.download_token import same_object
-from orbit_airflow.engine.errors import printable
+from orbit_airflow.engine.errors import TargetBusy, printable
 from orbit_airflow.engine.host import host_id
 from orbit_airflow.engine.journal import MAX_RANGES, Found, Journal, read_journal, remove_journal
 from orbit_airflow.engine.model import ObjectInfo
-from orbit_airflow.engine.partial import PART, PartialFile, hidden_name, left_overs
+from orbit_airflow.engine.partial import PART, PartialFile, hidden_name, is_held, left_overs
 from orbit_airflow.engine.target import Target
+
+# How often one of two transfers that began in the same instant looks whether the other one has left. Seconds.
+RIVAL_LOOKS, RIVAL_SECONDS = 20, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Workplace:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is held; the files stay."""
         self.journal.close()
         self.partial.close()
 
@@ -61,7 +68,7 @@ def workplace(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:
                 kept = (partial, found)
             else:
                 _clear_away(job, partial, found)
-        return _taken_over(*kept) if kept is not None else _made(job, target, info)
+        return _taken_over(*kept) if kept is not None else _made_alone(job, target, info)
     except BaseException:
         if kept is not None:
             kept[0].close()
@@ -100,6 +107,35 @@ def _clear_away(job: DownloadJob, partial: PartialFile, found: Found | None) -> 
 def _taken_over(partial: PartialFile, found: Found) -> Workplace:
     partial.restore_size(found.header.size)
     return Workplace(partial, Journal.reopen(partial, found), found.header.range_size, found.ranges)
+
+
+def _made_alone(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:
+    """New files, unless somebody made some in the same instant: then one of them goes on, and the others are told.
+
+    Whoever looked before the other's file was there does not see it any more; so each looks again. The one with the
+    smaller name stays a little, since the other one, if it sees this one, leaves at once.
+    """
+    place = _made(job, target, info)
+    try:
+        for _ in range(RIVAL_LOOKS):
+            rivals = [nonce for nonce in left_overs(target) if _is_live(job, target, nonce, place.partial.nonce)]
+            if not rivals:
+                return place
+            if min(rivals) < place.partial.nonce:
+                break
+            job.call.cancel.sleep(RIVAL_SECONDS)
+        raise TargetBusy(f"another transfer began to write {printable(target.path)} at the same time")
+    except BaseException:
+        place.discard()
+        place.close()
+        raise
+
+
+def _is_live(job: DownloadJob, target: Target, nonce: str, own: str) -> bool:
+    if nonce == own:
+        return False
+    found = read_journal(target, nonce)
+    return (found is None or _within_reach(job, found)) and is_held(target, nonce)
 
 
 def _made(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:
