@@ -68,6 +68,9 @@ class Quirks:
     unknown_part: Refusal = InvalidRequest
     small_integrity: Integrity = Integrity.FULL_CRC
     large_integrity: Integrity = Integrity.FULL_CRC
+    parts_download_integrity: Integrity = Integrity.FULL_CRC
+    archives: bool = True
+    shows_delete_markers: bool = True
 
 
 S3 = Quirks()
@@ -87,6 +90,8 @@ CEPH = Quirks(
     unknown_part=None,
     small_integrity=Integrity.MD5,
     large_integrity=Integrity.MD5,
+    # An ETag of parts whose sizes nobody tells cannot be computed from the bytes.
+    parts_download_integrity=Integrity.SIZE_ETAG,
     # x-amz-mp-object-size is ignored.
     wrong_size=None,
     # Parts [2, 1] are taken: 200.
