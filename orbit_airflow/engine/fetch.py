@@ -60,6 +60,8 @@ class Fetching:
 
         The file may have been cut, written to or exchanged since: its bytes are the only witness.
         """
+        if not written_down:
+            return 0
         buffers = self._buffers()
 
         def rehash(worker: int, index: int) -> None:

@@ -114,6 +114,8 @@ CEPH = Quirks(
     copies_take_tags=False,
     # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
     impossible_uploads=frozenset({"long", "long-utf8"}),
+    # HeadObject of a key whose newest version is a delete marker: 404 without x-amz-delete-marker.
+    shows_delete_markers=False,
 )
 
 # LocalStack 4.14.0
