@@ -7,25 +7,28 @@ and the token what is true, and goes on from there. Nothing incomplete or unprov
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
-from orbit_airflow.engine.download_job import DownloadJob
+from orbit_airflow.engine.download_job import DownloadJob, refuses_versions
 from orbit_airflow.engine.download_proof import prove
-from orbit_airflow.engine.download_token import DownloadPhase, DownloadToken
+from orbit_airflow.engine.download_token import DownloadPhase, DownloadToken, same_object
 from orbit_airflow.engine.errors import (
+    AccessDenied,
     IntegrityError,
     IntegrityTooWeak,
     NotFound,
     ObjectChanged,
     OrbitError,
     RestartsExhausted,
+    StoreError,
     TargetBusy,
     printable,
 )
 from orbit_airflow.engine.events import Meter, TransferCompleted, TransferDirection, TransferFailed, TransferStarted
-from orbit_airflow.engine.fetch import Fetching
+from orbit_airflow.engine.fetch import Fetching, confirm_empty
 from orbit_airflow.engine.fields import TokenRejected
-from orbit_airflow.engine.finished import already_finished, clear_up
+from orbit_airflow.engine.finished import already_finished, clear_up, still_finished
 from orbit_airflow.engine.host import host_id
 from orbit_airflow.engine.journal import SyncFailed
 from orbit_airflow.engine.model import DownloadResult, Integrity, ObjectInfo
@@ -34,7 +37,7 @@ from orbit_airflow.engine.prefix import adopt_prefix
 from orbit_airflow.engine.publish import publish
 from orbit_airflow.engine.salvage import Workplace, workplace
 from orbit_airflow.engine.target import Target
-from orbit_airflow.engine.verify import LocalBytes, best_proof, refuse_weak
+from orbit_airflow.engine.verify import LocalBytes, refuse_weak
 
 # How often an object is fetched whose bytes are not what the store says they are.
 MAX_READINGS = 2
@@ -88,7 +91,7 @@ class DownloadFlow:
                 if job.options.on_object_change == "fail":
                     raise
                 if restarts > job.options.max_restarts:
-                    raise RestartsExhausted(f"gave up on {job.ref.uri}: it was replaced {restarts} times") from exc
+                    raise RestartsExhausted(f"gave up on {job.uri}: it was replaced {restarts} times") from exc
                 job.call.notice(f"{exc.message}; starting again with the object as it is now", warning=True)
             except IntegrityTooWeak:
                 raise
@@ -114,21 +117,62 @@ class DownloadFlow:
 
     def _attempt(self, target: Target, token: DownloadToken | None) -> DownloadResult:
         job = self._job
-        info = self._pinned(token)
-        best = best_proof(info) if job.checksums else Integrity.SIZE_ETAG
-        refuse_weak(best, job.options.require_integrity, info, ahead=True)
-        proof = already_finished(job, target, token, info)
+        try:
+            info = self._pinned(token)
+        except NotFound:
+            proof = still_finished(job, target, token) if token is not None else None
+            if token is None or proof is None:
+                raise
+            info = ObjectInfo(job.ref, token.size, token.etag, token.version_id)
+        else:
+            refuse_weak(job.best_proof(info), job.options.require_integrity, info, ahead=True)
+            proof = already_finished(job, target, token, info)
         if proof is not None:
             refuse_weak(proof, job.options.require_integrity, info)
             return self._found_finished(target, token, info, proof)
+        try:
+            return self._worked_on(target, info)
+        except AccessDenied as exc:
+            if info.version_id is None or job.ref.version_id is not None or not refuses_versions(exc):
+                raise
+            job.call.notice(f"{job.uri} may not be read by version (s3:GetObjectVersion); its ETag alone pins it")
+            return self._worked_on(target, replace(info, version_id=None))
+
+    def _worked_on(self, target: Target, info: ObjectInfo) -> DownloadResult:
+        """Fetched and published; whatever fails, no file stays that is worth nothing to a later try."""
         with self._workplace(target, info) as place:
             try:
-                return self._fetched(target, place, info)
+                return self._finished_meanwhile(target, place, info) or self._fetched(target, place, info)
             except IntegrityTooWeak:
                 raise
-            except (IntegrityError, ObjectChanged, SyncFailed):
+            except (ObjectChanged, SyncFailed):
                 place.discard()
                 raise
+            except IntegrityError as exc:
+                place.discard()
+                self._refuse_another(info, exc)
+                raise
+            except OrbitError:
+                if not place.journal.holds_ranges:
+                    place.discard()
+                raise
+
+    def _finished_meanwhile(self, target: Target, place: Workplace, info: ObjectInfo) -> DownloadResult | None:
+        """With ``replace=False``: whether another transfer gave a file the name before this one had its lock."""
+        if self._job.options.replace or target.occupant() is None:
+            return None
+        proof = already_finished(self._job, target, None, info)
+        if proof is None:
+            return None
+        refuse_weak(proof, self._job.options.require_integrity, info)
+        place.discard()
+        return self._found_finished(target, None, info, proof)
+
+    def _refuse_another(self, info: ObjectInfo, error: IntegrityError) -> None:
+        """ObjectChanged when the store showed wrong things about the bytes because it has other ones by now."""
+        with suppress(StoreError):
+            if not same_object((info.etag, info.size, info.version_id), self._job.head(info.version_id)):
+                raise ObjectChanged(f"{self._job.uri} was replaced while it was downloaded") from error
 
     def _workplace(self, target: Target, info: ObjectInfo) -> Workplace:
         """A later try waits a little: what holds the file may be the one before it, which is just ending."""
@@ -146,18 +190,12 @@ class DownloadFlow:
     def _pinned(self, token: DownloadToken | None) -> ObjectInfo:
         """The object that every request of this attempt is about. ObjectChanged when an earlier try's is gone."""
         job = self._job
-        try:
-            info = job.look()
-        except NotFound:
-            if token is None or token.phase is DownloadPhase.STARTED:
-                raise
-            job.call.notice("the object is not there any more; an earlier try had fetched all of it")
-            return ObjectInfo(job.ref, token.size, token.etag, token.version_id)
+        info = job.look()
         if token is None or token.phase is not DownloadPhase.STARTED or token.is_of(info):
             return info
         earlier = job.still_there(token)
         if earlier is None:
-            raise ObjectChanged(f"{job.ref.uri} was replaced since an earlier try began to download it")
+            raise ObjectChanged(f"{job.uri} was replaced since an earlier try began to download it")
         job.call.notice(f"the key has a newer version by now; going on with {printable(str(token.version_id))}")
         return earlier
 
@@ -196,6 +234,7 @@ class DownloadFlow:
         """All ranges are in the part file: the CRC of the whole, and how many earlier tries had fetched."""
         if not info.size:
             self._announce(info, place.range_size, 0, 0)
+            confirm_empty(self._job, info)
             return 0, 0
         fetching = Fetching(
             job=self._job,

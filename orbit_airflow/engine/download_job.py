@@ -7,13 +7,21 @@ from dataclasses import dataclass, replace
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.digests import CRC32, CrcAlgorithm, crc_algorithm
 from orbit_airflow.engine.download_token import DownloadToken
-from orbit_airflow.engine.errors import ConfigError, NotFound, ObjectArchived, RequestContext
+from orbit_airflow.engine.errors import (
+    AccessDenied,
+    ConfigError,
+    NotFound,
+    ObjectArchived,
+    RequestContext,
+    printable,
+)
 from orbit_airflow.engine.host import host_id
 from orbit_airflow.engine.journal import MAX_RANGES, Header
-from orbit_airflow.engine.model import MIB, ChecksumType, ObjectInfo, ObjectRef
+from orbit_airflow.engine.model import MIB, ChecksumType, Integrity, ObjectInfo, ObjectRef
 from orbit_airflow.engine.options import DownloadOptions
 from orbit_airflow.engine.partial import PartialFile
 from orbit_airflow.engine.token import Ledger
+from orbit_airflow.engine.verify import best_proof
 
 # What is read from the line, hashed and written at once, per worker.
 BLOCK = MIB
@@ -46,21 +54,40 @@ class DownloadJob:
         NotFound, ObjectDeleted; ObjectArchived when its bytes are offline; ConfigError when it has more than
         ``max_size`` bytes.
         """
-        info = self.call.store.head(replace(self.ref, version_id=self.ref.version_id or version_id))
+        info = self.head(version_id)
         refuse_offline(info)
         most = self.options.max_size
         if most is not None and info.size > most:
-            raise ConfigError(f"{self.ref.uri} has {info.size} bytes and max_size is {most}; nothing was fetched")
+            raise ConfigError(f"{self.uri} has {info.size} bytes and max_size is {most}; nothing was fetched")
         return info
 
+    def head(self, version_id: str | None = None) -> ObjectInfo:
+        """What the store says of the object now, whatever that is."""
+        return self.call.store.head(replace(self.ref, version_id=self.ref.version_id or version_id))
+
+    def pinned(self, info: ObjectInfo) -> ObjectRef:
+        """The address of the very object that ``info`` is of, where it has a version."""
+        return replace(self.ref, version_id=info.version_id or self.ref.version_id)
+
+    @property
+    def uri(self) -> str:
+        """The address for messages: a key writes no lines of its own."""
+        return printable(self.ref.uri)
+
     def still_there(self, token: DownloadToken) -> ObjectInfo | None:
-        """The version that an earlier try had begun with, wherever the key points now; None when it is gone."""
+        """The version that an earlier try had begun with, wherever the key points now; None when it is gone, or when
+        this user may not read by version.
+        """
         if token.version_id in (None, "null") or self.ref.version_id is not None:
             return None
         try:
             info = self.look(token.version_id)
         except NotFound:
             return None
+        except AccessDenied as exc:
+            if refuses_versions(exc):
+                return None
+            raise
         return info if token.is_of(info) else None
 
     def range_size(self, size: int) -> int:
@@ -68,6 +95,10 @@ class DownloadJob:
         wished = self.options.chunk_size or self.call.config.chunk_size
         needed = -(-size // MAX_RANGES)
         return wished if needed <= wished else -(-needed // MIB) * MIB
+
+    def best_proof(self, info: ObjectInfo) -> Integrity:
+        """The strongest proof that this download may come to."""
+        return best_proof(info) if self.checksums else Integrity.SIZE_ETAG
 
     def algorithm(self, info: ObjectInfo) -> CrcAlgorithm:
         """The CRC that ranges are hashed with: the object's own, if it has one over all bytes; else CRC32."""
@@ -91,6 +122,11 @@ class DownloadJob:
         )
 
 
+def refuses_versions(error: AccessDenied) -> bool:
+    """Whether it may be the version that is refused (s3:GetObjectVersion) and not the key, the clock or the session."""
+    return type(error) is AccessDenied
+
+
 def refuse_offline(info: ObjectInfo) -> None:
     """ObjectArchived for an object whose bytes cannot be read now, before anything is asked of the store for nothing.
 
@@ -103,6 +139,6 @@ def refuse_offline(info: ObjectInfo) -> None:
     where = info.archive_status or info.storage_class
     state = "its restore is under way" if info.restore is not None else "restore it first (RestoreObject)"
     raise ObjectArchived(
-        f"{info.ref.uri} is archived in {where}: {state}; nothing was fetched",
+        f"{printable(info.ref.uri)} is archived in {where}: {state}; nothing was fetched",
         RequestContext("HeadObject", info.ref.bucket, info.ref.key, code="InvalidObjectState"),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from orbit_airflow.engine.download_job import DownloadJob
+from orbit_airflow.engine.errors import NotFound
 from orbit_airflow.engine.layout import Asked, composite_of, exact_parts, md5_etag_of, part_sizes
 from orbit_airflow.engine.model import ChecksumType, Integrity, ObjectInfo, ObjectPart, ObjectRef
 from orbit_airflow.engine.runner import run_all
@@ -54,14 +54,18 @@ def _first_match(job: DownloadJob, info: ObjectInfo, compute: _Compute, wanted: 
     """True when the parts' sizes, guessed or asked for one by one, give ``wanted``; False when the exact ones do not;
     None when that cannot be told.
     """
-    store, ref = job.call.store, _pinned(job, info)
-    guess = part_sizes(store.head_part, ref, info.size)
-    value = compute(guess) if guess is not None else None
-    if guess is not None and value is None:
+    ref = job.pinned(info)
+    try:
+        guess = part_sizes(job.call.store.head_part, ref, info.size)
+        value = compute(guess) if guess is not None else None
+        if guess is not None and value is None:
+            return None
+        if value == wanted:
+            return True
+        sizes = _asked_for(job, ref, info)
+    except NotFound:
+        # Deleted since all of it was fetched.
         return None
-    if value == wanted:
-        return True
-    sizes = _asked_for(job, ref, info)
     if sizes is None or sizes == guess:
         return None if sizes is None else False
     return compute(sizes) == wanted
@@ -74,7 +78,3 @@ def _asked_for(job: DownloadJob, ref: ObjectRef, info: ObjectInfo) -> tuple[int,
 
     parts = exact_parts(job.call.store.head_part, ref, info.size, run=run)
     return None if parts is None else tuple(part.size for part in parts)
-
-
-def _pinned(job: DownloadJob, info: ObjectInfo) -> ObjectRef:
-    return replace(job.ref, version_id=info.version_id or job.ref.version_id)

@@ -29,13 +29,16 @@ class DownloadPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalFile:
-    """The finished file as it was when it got its name, and its CRC by ``algorithm``."""
+    """The finished file as it was when it got its name, and its CRC by ``algorithm``. ``ctime_ns`` is known once it has
+    it; nobody can set that back.
+    """
 
     dev: int
     ino: int
     mtime_ns: int
     algorithm: str
     crc: int
+    ctime_ns: int | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -74,15 +77,14 @@ class DownloadToken:
         """Every byte is there and proved; the file gets its name next."""
         return replace(self, phase=DownloadPhase.PUBLISHING, integrity=integrity, file=file)
 
-    def done(self) -> DownloadToken:
+    def done(self, ctime_ns: int | None = None) -> DownloadToken:
         """The file has its name."""
-        return replace(self, phase=DownloadPhase.DONE)
+        file = replace(self.file, ctime_ns=ctime_ns) if self.file is not None else None
+        return replace(self, phase=DownloadPhase.DONE, file=file)
 
     def is_of(self, info: ObjectInfo) -> bool:
         """True when ``info`` is the object (the same bytes) that this download was begun with."""
-        known = self.version_id is not None and info.version_id is not None
-        same_version = self.version_id == info.version_id if known else True
-        return same_version and (self.etag, self.size) == (info.etag, info.size)
+        return same_object((self.etag, self.size, self.version_id), info)
 
     def to_mapping(self) -> dict[str, Any]:
         """JSON-safe; without secrets; under 1 KiB whatever the size of the object."""
@@ -134,6 +136,15 @@ class DownloadToken:
         )
 
 
+def same_object(known: tuple[str, int, str | None], info: ObjectInfo) -> bool:
+    """Whether ETag, size and version are those of ``info``. A version that one of them does not know does not count:
+    a bucket may have begun to keep versions, or this user may not read by them.
+    """
+    etag, size, version = known
+    same_version = version == info.version_id if version is not None and info.version_id is not None else True
+    return same_version and (etag, size) == (info.etag, info.size)
+
+
 def _file_from(fields: Fields) -> LocalFile:
     return LocalFile(
         dev=fields.whole("dev", 0, _U64),
@@ -141,4 +152,5 @@ def _file_from(fields: Fields) -> LocalFile:
         mtime_ns=fields.whole("mtime_ns", -_U64, _U64),
         algorithm=fields.get("algorithm", str),
         crc=fields.whole("crc", 0, _U64),
+        ctime_ns=fields.whole("ctime_ns", -_U64, _U64) if fields.has("ctime_ns") else None,
     )

@@ -42,6 +42,7 @@ from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.scripts import default_state_directory, state_mapping, state_of
 from orbit_airflow.engine.store import ListRequest, TransferStore
+from orbit_airflow.engine.target import absolute
 from orbit_airflow.engine.token import (
     FileTokenStore,
     Ledger,
@@ -202,7 +203,7 @@ class TransferEngine:
     ) -> DownloadResult:
         if prefix < 0:
             raise ConfigError(f"offset is a number of bytes from 0 on, got {prefix}")
-        chosen, hashed = options or DownloadOptions(), target_hash("download", ref, path)
+        chosen, hashed = options or DownloadOptions(), target_hash("download", ref, absolute(path))
         kept = tokens if tokens is not None and chosen.resume else NoTokens()
         ledger = Ledger(kept, hashed, DownloadToken.from_mapping)
         with OperationReporter(reporter) as told:

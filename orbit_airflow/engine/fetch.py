@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from orbit_airflow.engine.digests import CrcAlgorithm
 from orbit_airflow.engine.download_job import BLOCK, DownloadJob
-from orbit_airflow.engine.errors import Garbled, InvalidRequest, Network, ObjectChanged, PreconditionFailed
+from orbit_airflow.engine.download_token import same_object
+from orbit_airflow.engine.errors import (
+    Garbled,
+    InvalidRequest,
+    Network,
+    ObjectChanged,
+    PreconditionFailed,
+    TargetError,
+    printable,
+)
 from orbit_airflow.engine.events import Meter
 from orbit_airflow.engine.journal import Journal
-from orbit_airflow.engine.model import ByteRange, ObjectInfo, Part
+from orbit_airflow.engine.model import KIB, ByteRange, ObjectInfo, Part
 from orbit_airflow.engine.partial import PartialFile
 from orbit_airflow.engine.plan import PartPlan
 from orbit_airflow.engine.runner import Cancellation, run_all
@@ -18,6 +27,9 @@ from orbit_airflow.engine.store import ObjectStream
 
 _Worker = Callable[[int, int], None]
 _RANGE_REFUSED = 416
+# A body that breaks off before so many bytes has brought nothing: else a line that dies behind every byte would be
+# asked millions of times.
+LEAST_GAIN = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +60,8 @@ class Fetching:
 
         The file may have been cut, written to or exchanged since: its bytes are the only witness.
         """
+        if not written_down:
+            return 0
         buffers = self._buffers()
 
         def rehash(worker: int, index: int) -> None:
@@ -88,13 +102,18 @@ class Fetching:
         size = min(BLOCK, self.plan.part_size)
         return [memoryview(bytearray(size)) for _ in range(self.workers)]
 
-    def _crc_on_disk(self, part: Part, buffer: memoryview) -> int:
+    def _crc_on_disk(self, part: Part, buffer: memoryview) -> int | None:
+        """None for what the disk cannot read: it is fetched again."""
         crc, done = 0, 0
         with self.partial.in_use():
             while done < part.size:
                 self._check()
                 view = buffer[: min(len(buffer), part.size - done)]
-                self.partial.read_into(view, part.offset + done)
+                try:
+                    self.partial.read_into(view, part.offset + done)
+                except TargetError as exc:
+                    self.job.call.notice(f"{exc.message}; the range is fetched again", warning=True)
+                    return None
                 crc = self.algorithm.update(view, crc)
                 done += len(view)
         return crc
@@ -102,8 +121,8 @@ class Fetching:
     def _fetched(self, part: Part, buffer: memoryview) -> int:
         """Fetch one range; a body that breaks off goes on where it broke, as long as each request brings something.
 
-        Bodies that bring nothing are asked for as often as the policy says; what fails before its body was repeated,
-        and waited for, by the store already.
+        Bodies that bring nothing worth a request are asked for as often as the policy says; what fails before its body
+        was repeated, and waited for, by the store already.
         """
         crc, done, fruitless = 0, 0, 0
         try:
@@ -112,7 +131,9 @@ class Fetching:
                 crc, done, broken = self._asked_once(part, (crc, done), buffer)
                 if broken is None:
                     return crc
-                fruitless = 0 if done > before else fruitless + 1
+                fruitless = 0 if done - before >= LEAST_GAIN else fruitless + 1
+                # A block that is cut is lost as a whole; from here on in blocks that such a line can carry.
+                buffer = buffer[:LEAST_GAIN]
                 if fruitless >= self.job.call.config.policy.max_attempts:
                     raise broken
                 self.job.call.repeat(part.number, max(1, fruitless), broken)
@@ -122,30 +143,21 @@ class Fetching:
 
     def _asked_once(self, part: Part, state: tuple[int, int], buffer: memoryview) -> tuple[int, int, Network | None]:
         """One request: CRC and length so far, and what broke it off."""
+        span = ByteRange(part.offset + state[1], part.offset + part.size)
         try:
-            stream = self._opened(part, state[1])
+            stream = self.job.call.store.get(self.job.pinned(self.info), span, if_match=self.info.etag)
         except InvalidRequest as exc:
             if exc.context.status != _RANGE_REFUSED:
                 raise
             # The object has these bytes, as every other answer says; somebody on the way does not know it.
             return *state, Garbled("the range is said to be outside of the object", exc.context)
-        with stream:
-            return self._drained(stream, part, state, buffer)
-
-    def _opened(self, part: Part, done: int) -> ObjectStream:
-        """The range's bytes behind the first ``done``, of the pinned object. ObjectChanged when there is another."""
-        pinned = replace(self.job.ref, version_id=self.info.version_id or self.job.ref.version_id)
-        span = ByteRange(part.offset + done, part.offset + part.size)
-        try:
-            stream = self.job.call.store.get(pinned, span, if_match=self.info.etag)
         except PreconditionFailed as exc:
-            raise ObjectChanged(
-                f"{self.info.ref.uri} was replaced while it was downloaded (its ETag was {self.info.etag})", exc.context
-            ) from exc
-        if stream.info.size != self.info.size:
-            stream.close()
-            raise ObjectChanged(f"{self.info.ref.uri} had {self.info.size} bytes and has {stream.info.size} now")
-        return stream
+            return *state, contradicted(self.job, self.info, exc.message, exc)
+        with stream:
+            if stream.info.size != self.info.size:
+                told = f"the object has {self.info.size} bytes, and a range of it is said to be of {stream.info.size}"
+                return *state, contradicted(self.job, self.info, told, None)
+            return self._drained(stream, part, state, buffer)
 
     def _drained(
         self, stream: ObjectStream, part: Part, state: tuple[int, int], buffer: memoryview
@@ -168,3 +180,34 @@ class Fetching:
     def _check(self) -> None:
         self.job.call.cancel.check()
         self.halt.check()
+
+
+def confirm_empty(job: DownloadJob, info: ObjectInfo) -> None:
+    """Return when a GET finds no bytes either: gateways exist whose HEAD says 0 of everything.
+
+    ObjectChanged; Garbled when the two do not agree.
+    """
+    try:
+        stream = job.call.store.get(job.pinned(info), if_match=info.etag)
+    except PreconditionFailed as exc:
+        raise contradicted(job, info, exc.message, exc) from exc
+    with stream:
+        if stream.length:
+            raise contradicted(
+                job, info, f"HEAD says that the object is empty, and GET that it has {stream.length}", None
+            )
+
+
+def contradicted(job: DownloadJob, info: ObjectInfo, told: str, cause: PreconditionFailed | None) -> Garbled:
+    """An answer to a GET speaks of another object than ``info``: the store is asked which one is true.
+
+    ObjectChanged when it is really another one by now. Else the error for an answer that is not to be believed: caches
+    and proxies give such ones, and a night's bytes are not thrown away for that.
+    """
+    now = job.head(info.version_id)
+    if not same_object((info.etag, info.size, info.version_id), now):
+        raise ObjectChanged(
+            f"{job.uri} was replaced while it was downloaded (its ETag was {printable(info.etag)})",
+            cause.context if cause is not None else None,
+        ) from cause
+    return Garbled(f"{told}; a HEAD says that it is the same as before", cause.context if cause is not None else None)

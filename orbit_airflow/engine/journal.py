@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import threading
 import zlib
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 from orbit_airflow.engine.errors import DiskFull, TargetError, printable
 from orbit_airflow.engine.fields import Fields, TokenRejected
 from orbit_airflow.engine.model import Integrity
-from orbit_airflow.engine.partial import JOURNAL, PartialFile, hidden_name
+from orbit_airflow.engine.partial import JOURNAL, PartialFile, hidden_name, is_ours_alone
 from orbit_airflow.engine.target import Target, failure
 
 SCHEMA = 1
@@ -104,8 +103,7 @@ def read_journal(target: Target, nonce: str) -> Found | None:
 def _content(target: Target, name: str) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target.directory)
     with os.fdopen(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        if not is_ours_alone(target, fd):
             raise TokenRejected("the journal is not of this user's making")
         return file.read(MAX_BYTES)
 
@@ -142,21 +140,29 @@ class Journal:
         self._collecting, self._done = 1, 0
         self._syncing = False
         self._broken: TargetError | None = None
+        # True when a later try could find a range in it.
+        self.holds_ranges = False
 
     @classmethod
     def new(cls, partial: PartialFile, header: Header) -> Journal:
         """A new one, with its first line."""
         made = cls(partial, _opened(partial, os.O_CREAT | os.O_EXCL))
-        made._append(_line(header.to_mapping()))
+        try:
+            made._append(_line(header.to_mapping()))
+        except BaseException:
+            made.close()
+            raise
         return made
 
     @classmethod
     def reopen(cls, partial: PartialFile, found: Found) -> Journal:
         """One that ``read_journal`` has found, without what it did not understand."""
         made = cls(partial, _opened(partial, 0))
+        made.holds_ranges = bool(found.ranges)
         try:
             os.ftruncate(made._fd, found.length)
         except OSError as exc:
+            made.close()
             raise failure(exc, f"cannot write the journal of {printable(partial.target.path)}") from exc
         return made
 
@@ -181,10 +187,12 @@ class Journal:
         self._lead(batch, mine)
 
     def _lead(self, batch: list[tuple[int, int]], number: int) -> None:
-        error: TargetError | None = None
+        # Whatever ends this leaves no waiting thread in the belief that its range is written down.
+        error: TargetError | None = TargetError("writing the journal was broken off")
         try:
             self._partial.sync_data()
             self._append(*(_line(["range", index, crc]) for index, crc in batch))
+            error, self.holds_ranges = None, True
         except OSError as exc:
             error = SyncFailed.of(exc, self._partial.target)
         except TargetError as exc:
@@ -200,7 +208,9 @@ class Journal:
 
     def drop(self, index: int) -> None:
         """Range ``index`` is not what was written down."""
-        self._append(_line(["dropped", index]))
+        with self._changed:
+            # Not to a number that ``close`` has given back.
+            self._append(_line(["dropped", index]))
 
     def proved(self, integrity: Integrity) -> None:
         """All ranges are there and proved; the file gets its name next. On the disk when this returns."""

@@ -301,8 +301,8 @@ class DownloadOptions:
     object, at most ``max_restarts`` times. ``file_mode``: permission bits (0 to 0o777); None is 0o666 less the umask.
     ``create_parents``: make missing directories. ``max_size``: refuse larger objects before a byte moves.
     ``keep_mtime``: the file gets the object's LastModified. ``shared_storage``: the directory is the same on all hosts
-    that tries may run on. ``resume=False`` ignores (and leaves) what earlier tries fetched. ``try_number``: 1 for the
-    first try.
+    that tries may run on. ``resume=False`` removes what earlier tries left and does not use it. ``try_number``: 1 for
+    the first try.
     """
 
     replace: bool = True

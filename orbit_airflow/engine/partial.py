@@ -16,7 +16,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from orbit_airflow.engine.errors import DiskFull, TargetBusy, TargetError, printable
@@ -32,6 +32,7 @@ _BLOCK_UNIT = 512
 # at times; on tmpfs there is no difference. Large folios are the likely reason.
 WRITE_AT_ONCE = 256 * 1024
 _umask_lock = threading.Lock()
+_REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def hidden_name(target: Target, nonce: str, ending: str) -> str:
@@ -54,6 +55,22 @@ def left_overs(target: Target) -> tuple[str, ...]:
     except OSError as exc:
         raise failure(exc, f"cannot list the directory of {printable(target.path)}") from exc
     return tuple(sorted(found))
+
+
+def is_held(target: Target, nonce: str) -> bool:
+    """Whether a live transfer holds the lock of this part file, as far as can be told; nothing is changed."""
+    try:
+        fd = os.open(hidden_name(target, nonce, PART), _REOPEN, dir_fd=target.directory)
+    except OSError:
+        return False
+    try:
+        # A shared lock, for an instant: two who look at the same time do not take each other for its owner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as exc:
+        return isinstance(exc, BlockingIOError)
+    finally:
+        os.close(fd)
+    return False
 
 
 class PartialFile:
@@ -81,54 +98,69 @@ class PartialFile:
                 fd = os.open(name, flags, 0o600, dir_fd=target.directory)
             except OSError as exc:
                 raise failure(exc, f"cannot write beside {printable(target.path)}") from exc
-            if not _locked(fd) or not _is_named(target, name, fd):
-                os.close(fd)
-                continue
-            made = cls(target, nonce, fd)
             try:
+                if not _locked(fd) or not _is_named(target, name, fd):
+                    os.close(fd)
+                    continue
+                made = cls(target, nonce, fd)
                 made._allocate(size)
             except BaseException:
-                made.discard()
-                made.close()
+                target.remove(name)
+                os.close(fd)
                 raise
             return made
         raise TargetBusy(f"another transfer keeps removing the hidden files of {printable(target.path)}")
 
     @classmethod
     def reopen(cls, target: Target, nonce: str) -> PartialFile | None:
-        """The left-over file, locked; None when it is not there or is not of our making (another owner, a link, ...).
+        """The left-over file, locked and ours alone; None when it is not there or is not of our making (another owner,
+        a link, ...).
 
         TargetBusy when a live transfer holds its lock.
         """
         name = hidden_name(target, nonce, PART)
         try:
-            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=target.directory)
+            fd = os.open(name, _REOPEN, dir_fd=target.directory)
         except OSError:
             return None
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            os.close(fd)
-            return None
-        if not _locked(fd):
-            os.close(fd)
-            raise TargetBusy(
-                f"another live transfer is writing {printable(target.path)} (two tasks with one local path, or an "
-                "earlier try that has not ended yet)"
-            )
-        if not _is_named(target, name, fd):
-            os.close(fd)
-            return None
-        return cls(target, nonce, fd)
-
-    @property
-    def size(self) -> int:
-        """Its present size in bytes."""
-        return os.fstat(self._fd).st_size
+        kept = False
+        try:
+            if not is_ours(target, fd):
+                return None
+            if not _locked(fd):
+                raise TargetBusy(
+                    f"another live transfer is writing {printable(target.path)} (two tasks with one local path, or an "
+                    "earlier try that has not ended yet)"
+                )
+            if not _is_named(target, name, fd):
+                return None
+            with suppress(OSError):
+                # A try that was killed while it published had given it the target's own mode.
+                os.fchmod(fd, 0o600)
+            kept = True
+            return cls(target, nonce, fd)
+        except OSError as exc:
+            raise failure(exc, f"cannot use {printable(name)}") from exc
+        finally:
+            if not kept:
+                os.close(fd)
 
     @property
     def links(self) -> int:
         """How many names it has: 2 when a try was killed while it gave the file its own name."""
-        return os.fstat(self._fd).st_nlink
+        return self.stat().st_nlink
+
+    @property
+    def is_named(self) -> bool:
+        """False when somebody has removed or renamed it, or put another file under its name."""
+        return _is_named(self.target, self.name, self._fd)
+
+    def stat(self) -> os.stat_result:
+        """As it is now. TargetError."""
+        try:
+            return os.fstat(self._fd)
+        except OSError as exc:
+            raise failure(exc, f"cannot look at {printable(self.name)}") from exc
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -147,7 +179,7 @@ class PartialFile:
             self._users -= 1
             last = self._closed and not self._users
         if last:
-            os.close(self._fd)
+            self._release()
 
     def close(self) -> None:
         """Give back lock and number; when a thread still uses them, the last one does."""
@@ -155,7 +187,13 @@ class PartialFile:
             ends = not self._closed and not self._users
             self._closed = True
         if ends:
-            os.close(self._fd)
+            self._release()
+
+    def _release(self) -> None:
+        with suppress(OSError):
+            # Closing is not enough: a child that was forked meanwhile holds the lock as well.
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
 
     def write(self, view: memoryview, offset: int) -> None:
         """All of ``view`` at ``offset``. DiskFull, TargetError."""
@@ -205,7 +243,7 @@ class PartialFile:
 
     def restore_size(self, size: int) -> None:
         """Give the file its whole size again, if somebody has cut it; what is missing reads as zeros."""
-        if self.size != size:
+        if self.stat().st_size != size:
             self._allocate(size)
 
     def discard(self) -> None:
@@ -213,8 +251,8 @@ class PartialFile:
         self.target.remove(self.name)
 
     def _allocate(self, size: int) -> None:
-        room, has = self.target.room(), os.fstat(self._fd).st_blocks * _BLOCK_UNIT
-        if size - has > room:
+        room, has = self.target.room(), self.stat().st_blocks * _BLOCK_UNIT
+        if room is not None and size - has > room:
             raise DiskFull(
                 f"{printable(self.target.path)} needs {size - has} bytes and its file system has {room} left"
             )
@@ -225,6 +263,35 @@ class PartialFile:
             os.ftruncate(self._fd, size)
         except OSError as exc:
             raise failure(exc, f"cannot reserve {size} bytes for {printable(self.target.path)}") from exc
+
+
+def is_ours(target: Target, fd: int) -> bool:
+    """Whether an open file is regular and of this user's making; OSError as it comes.
+
+    Where the file system has owners of its own (NFS with root_squash), ours is what it gives to a new file. A part file
+    may have the target's mode already; whoever else can write it could write the target, too.
+    """
+    found = os.fstat(fd)
+    return stat.S_ISREG(found.st_mode) and (found.st_uid == os.geteuid() or found.st_uid == _new_file(target)[0])
+
+
+def is_ours_alone(target: Target, fd: int) -> bool:
+    """As ``is_ours``, and nobody else can write it, as far as the file system can tell (CIFS and FAT cannot)."""
+    others = stat.S_IMODE(os.fstat(fd).st_mode) & 0o022
+    return is_ours(target, fd) and (not others or others == _new_file(target)[1] & 0o022)
+
+
+def _new_file(target: Target) -> tuple[int, int]:
+    """The owner and mode of a file that is made in the target's directory now with 0600."""
+    # A kill leaves a part file without a journal, which the next try clears away.
+    name, flags = hidden_name(target, secrets.token_hex(8), PART), os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target.directory)
+    try:
+        found = os.fstat(fd)
+        return found.st_uid, stat.S_IMODE(found.st_mode)
+    finally:
+        os.close(fd)
+        target.remove(name)
 
 
 def _locked(fd: int) -> bool:

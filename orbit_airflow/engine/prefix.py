@@ -25,7 +25,7 @@ def adopt_prefix(job: DownloadJob, target: Target, place: Workplace, info: Objec
     has = occupant.st_size if occupant is not None else 0
     if job.prefix > min(has, info.size):
         raise ConfigError(
-            f"offset is {job.prefix}, {printable(target.path)} has {has} bytes and {job.ref.uri} has {info.size}"
+            f"offset is {job.prefix}, {printable(target.path)} has {has} bytes and {job.uri} has {info.size}"
         )
     if not job.checksums or best_proof(info) is Integrity.SIZE_ETAG:
         job.call.notice(f"nothing could prove the first {job.prefix} bytes of {printable(target.path)}; fetching all")

@@ -50,7 +50,7 @@ class Cancellation:
     def check(self) -> None:
         """Raise Paused when told to stop."""
         if self._reason is not None:
-            raise Paused(f"{self._reason}; what was uploaded is kept and the next try continues")
+            raise Paused(f"{self._reason}; what was done is kept and the next try continues")
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not beyond the stop order: then Paused is raised."""

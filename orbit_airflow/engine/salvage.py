@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Self
 
 from orbit_airflow.engine.download_job import DownloadJob
-from orbit_airflow.engine.errors import printable
+from orbit_airflow.engine.download_token import same_object
+from orbit_airflow.engine.errors import TargetBusy, printable
 from orbit_airflow.engine.host import host_id
 from orbit_airflow.engine.journal import MAX_RANGES, Found, Journal, read_journal, remove_journal
 from orbit_airflow.engine.model import ObjectInfo
-from orbit_airflow.engine.partial import PartialFile, left_overs
+from orbit_airflow.engine.partial import PART, PartialFile, hidden_name, is_held, left_overs
 from orbit_airflow.engine.target import Target
+
+# How often one of two transfers that began in the same instant looks whether the other one has left. Seconds.
+RIVAL_LOOKS, RIVAL_SECONDS = 20, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,10 @@ class Workplace:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is held; the files stay."""
         self.journal.close()
         self.partial.close()
 
@@ -54,12 +62,13 @@ def workplace(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:
                 continue
             partial = PartialFile.reopen(target, nonce)
             if partial is None:
-                remove_journal(target, nonce)
+                if not target.holds(hidden_name(target, nonce, PART)):
+                    remove_journal(target, nonce)
             elif kept is None and found is not None and _usable(job, partial, found, info):
                 kept = (partial, found)
             else:
                 _clear_away(job, partial, found)
-        return _taken_over(*kept) if kept is not None else _made(job, target, info)
+        return _taken_over(*kept) if kept is not None else _made_alone(job, target, info)
     except BaseException:
         if kept is not None:
             kept[0].close()
@@ -73,13 +82,12 @@ def _within_reach(job: DownloadJob, found: Found) -> bool:
 
 def _usable(job: DownloadJob, partial: PartialFile, found: Found, info: ObjectInfo) -> bool:
     header = found.header
-    same_place = header.ino == partial.ino and (header.dev == partial.dev or job.options.shared_storage)
-    same_object = (header.etag, header.size, header.version_id) == (info.etag, info.size, info.version_id)
     return (
         job.options.resume
         and header.target == job.target
-        and same_object
-        and same_place
+        and same_object((header.etag, header.size, header.version_id), info)
+        # Not the device's number: a reboot or a new mount may change it, and the bytes are hashed again anyway.
+        and header.ino == partial.ino
         # With a second name it is a file that somebody may be reading already.
         and partial.links == 1
         and header.algorithm == job.algorithm(info).name
@@ -99,6 +107,35 @@ def _clear_away(job: DownloadJob, partial: PartialFile, found: Found | None) -> 
 def _taken_over(partial: PartialFile, found: Found) -> Workplace:
     partial.restore_size(found.header.size)
     return Workplace(partial, Journal.reopen(partial, found), found.header.range_size, found.ranges)
+
+
+def _made_alone(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:
+    """New files, unless somebody made some in the same instant: then one of them goes on, and the others are told.
+
+    Whoever looked before the other's file was there does not see it any more; so each looks again. The one with the
+    smaller name stays a little, since the other one, if it sees this one, leaves at once.
+    """
+    place = _made(job, target, info)
+    try:
+        for _ in range(RIVAL_LOOKS):
+            rivals = [nonce for nonce in left_overs(target) if _is_live(job, target, nonce, place.partial.nonce)]
+            if not rivals:
+                return place
+            if min(rivals) < place.partial.nonce:
+                break
+            job.call.cancel.sleep(RIVAL_SECONDS)
+        raise TargetBusy(f"another transfer began to write {printable(target.path)} at the same time")
+    except BaseException:
+        place.discard()
+        place.close()
+        raise
+
+
+def _is_live(job: DownloadJob, target: Target, nonce: str, own: str) -> bool:
+    if nonce == own:
+        return False
+    found = read_journal(target, nonce)
+    return (found is None or _within_reach(job, found)) and is_held(target, nonce)
 
 
 def _made(job: DownloadJob, target: Target, info: ObjectInfo) -> Workplace:

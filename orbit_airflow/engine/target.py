@@ -30,13 +30,13 @@ class Target:
     """
 
     def __init__(self, path: str, *, create_parents: bool = False) -> None:
-        self.path = os.path.abspath(path)
-        directory, self.name = os.path.split(self.path)
+        self.path = absolute(path)
+        self._parent, self.name = os.path.split(self.path)
         if not path or path.endswith(("/", "/.", "/..")) or not self.name or "\0" in path:
             raise TargetError(f"{printable(path)!r} is not the path of a file")
         if len(os.fsencode(self.name)) > MAX_NAME_BYTES:
             raise TargetError(f"a file name has at most {MAX_NAME_BYTES} bytes: {printable(self.name, 80)!r}")
-        self.directory = _opened(directory, create_parents=create_parents)
+        self.directory = _opened(self._parent, create_parents=create_parents)
 
     def __enter__(self) -> Self:
         return self
@@ -65,14 +65,33 @@ class Target:
             raise TargetError(f"{printable(self.path)} is {_kind(found.st_mode)}; only a regular file is replaced")
         return found
 
-    def room(self) -> int:
-        """The bytes that this user may still write to the file system."""
-        state = os.fstatvfs(self.directory)
-        return state.f_bavail * state.f_frsize
+    def room(self) -> int | None:
+        """The bytes that this user may still write to the file system; None where that does not say (FUSE)."""
+        try:
+            state = os.fstatvfs(self.directory)
+        except OSError as exc:
+            raise failure(exc, f"cannot tell the room in the directory of {printable(self.path)}") from exc
+        return state.f_bavail * state.f_frsize if state.f_blocks else None
 
-    def put_in_place(self, hidden: str, *, replace: bool) -> None:
-        """Give the file ``hidden`` the target's name, and make that last. TargetExists with ``replace=False`` when the
-        name was taken meanwhile.
+    def check_directory(self) -> None:
+        """TargetError when the path leads to another directory by now than to the one that is open: it was renamed,
+        removed, swapped for a link, or a file system was mounted over it. A file in it would not be at its path.
+        """
+        try:
+            same = os.path.samestat(os.stat(self._parent), os.fstat(self.directory))
+        except FileNotFoundError:
+            same = False
+        except OSError as exc:
+            raise failure(exc, f"cannot look at the directory of {printable(self.path)}") from exc
+        if not same:
+            raise TargetError(
+                f"{printable(self._parent)} is not the directory that it was when the download began; nothing was made "
+                "visible"
+            )
+
+    def put_in_place(self, hidden: str, file: os.stat_result, *, replace: bool) -> None:
+        """Give the file ``hidden``, which is ``file``, the target's name, and make that last. TargetExists with
+        ``replace=False`` when the name was taken meanwhile.
         """
         place = self.directory
         try:
@@ -80,11 +99,30 @@ class Target:
                 os.replace(hidden, self.name, src_dir_fd=place, dst_dir_fd=place)
             else:
                 self._link(hidden)
-        except FileExistsError:
-            raise TargetExists(f"{printable(self.path)} appeared meanwhile and replace is False") from None
         except OSError as exc:
-            raise failure(exc, f"cannot give {printable(self.path)} its name") from exc
+            if not self.is_file(self.name, file):
+                if isinstance(exc, FileExistsError):
+                    raise TargetExists(f"{printable(self.path)} appeared meanwhile and replace is False") from None
+                raise failure(exc, f"cannot give {printable(self.path)} its name") from exc
+            # NFS repeats a request whose answer was lost, and the server complains of what it has done itself.
+            self.remove(hidden)
         self.sync()
+
+    def holds(self, hidden: str) -> bool:
+        """True unless it is certain that one of our hidden files is not there."""
+        try:
+            os.lstat(hidden, dir_fd=self.directory)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def is_file(self, name: str, file: os.stat_result) -> bool:
+        """True when the directory has this very file under ``name``."""
+        with suppress(OSError):
+            return os.path.samestat(os.lstat(name, dir_fd=self.directory), file)
+        return False
 
     def _link(self, hidden: str) -> None:
         """A second name and then one less: unlike a rename, a link never replaces."""
@@ -122,6 +160,15 @@ def failure(exc: OSError, what: str) -> TargetError:
     if exc.errno in _FULL:
         return DiskFull(f"{what}: {exc.strerror}; make room, and the next try continues")
     return TargetError(f"{what}: {exc.strerror}")
+
+
+def absolute(path: str) -> str:
+    """The path from the root on; ".." stays, which is not the directory before it when that is a link. TargetError."""
+    try:
+        os.fsencode(path)
+        return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)
+    except (OSError, ValueError) as exc:
+        raise TargetError(f"{printable(path)!r} is not the path of a file: {exc!r}") from exc
 
 
 def _opened(directory: str, *, create_parents: bool) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orbit_airflow.engine.digests import CrcAlgorithm, digest_algorithm, encoded
-from orbit_airflow.engine.errors import IntegrityError, IntegrityTooWeak, RequestContext
+from orbit_airflow.engine.errors import IntegrityError, IntegrityTooWeak, RequestContext, printable
 from orbit_airflow.engine.layout import ReadInto, digest_of
 from orbit_airflow.engine.model import Checksum, ChecksumType, Integrity, ObjectInfo
 
@@ -29,14 +29,29 @@ class LocalBytes:
 
 def refuse_weak(found: Integrity, wanted: Integrity | str | None, info: ObjectInfo, *, ahead: bool = False) -> None:
     """IntegrityTooWeak when ``found`` is less than is wanted; ``ahead``: it is the best that can come of it."""
-    if wanted is None or _STRENGTH.index(found) <= _STRENGTH.index(Integrity(wanted)):
+    if wanted is None or suffices(found, wanted):
         return
     checksum = info.checksum
-    has = f"a {checksum.type} {checksum.algorithm}" if checksum is not None else f"no checksum (ETag {info.etag})"
+    has = (
+        f"a {checksum.type} {checksum.algorithm}"
+        if checksum is not None
+        else f"no checksum (ETag {printable(info.etag)})"
+    )
     end = "nothing was fetched" if ahead else "the file was not made visible"
     raise IntegrityTooWeak(
-        f"{info.ref.uri} has {has}: {found} can be proved, {Integrity(wanted)} is required; {end}", _context(info)
+        f"{printable(info.ref.uri)} has {has}: {found} can be proved, {Integrity(wanted)} is required; {end}",
+        _context(info),
     )
+
+
+def suffices(found: Integrity, wanted: Integrity | str | None) -> bool:
+    """Whether ``found`` is at least what is wanted."""
+    return wanted is None or _STRENGTH.index(found) <= _STRENGTH.index(Integrity(wanted))
+
+
+def weaker(one: Integrity, other: Integrity) -> Integrity:
+    """The lesser of two proofs."""
+    return max(one, other, key=_STRENGTH.index)
 
 
 def best_proof(info: ObjectInfo) -> Integrity:
@@ -77,7 +92,7 @@ def prove_md5(info: ObjectInfo, local: LocalBytes) -> Integrity | None:
     if value != info.etag:
         raise differing(
             info,
-            f"the object's ETag is {info.etag}",
+            f"the object's ETag is {printable(info.etag)}",
             f"the file's MD5 is {value} (where ETags only look like an MD5, use verify_checksums=False)",
         )
     return Integrity.MD5

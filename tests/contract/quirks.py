@@ -78,6 +78,9 @@ class Quirks:
     unknown_part: Refusal = InvalidRequest
     small_integrity: Integrity = Integrity.FULL_CRC
     large_integrity: Integrity = Integrity.FULL_CRC
+    parts_download_integrity: Integrity = Integrity.FULL_CRC
+    archives: bool = True
+    shows_delete_markers: bool = True
 
 
 S3 = Quirks()
@@ -97,6 +100,8 @@ CEPH = Quirks(
     unknown_part=None,
     small_integrity=Integrity.MD5,
     large_integrity=Integrity.MD5,
+    # An ETag of parts whose sizes nobody tells cannot be computed from the bytes.
+    parts_download_integrity=Integrity.SIZE_ETAG,
     # x-amz-mp-object-size is ignored.
     wrong_size=None,
     # Parts [2, 1] are taken: 200.
@@ -125,6 +130,8 @@ CEPH = Quirks(
     head_tells_markers=False,
     # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
     impossible_uploads=frozenset({"long", "long-utf8"}),
+    # HeadObject of a key whose newest version is a delete marker: 404 without x-amz-delete-marker.
+    shows_delete_markers=False,
 )
 
 # LocalStack 4.14.0

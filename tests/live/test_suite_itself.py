@@ -35,7 +35,7 @@ def environment(server: ModelServer) -> dict[str, str]:
     }
 
 
-def run(test: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(test: str, *, file: str = "test_upload.py", **changes: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name not in NAMES}
     command = [
         sys.executable,
@@ -45,7 +45,7 @@ def run(test: str, **changes: str) -> subprocess.CompletedProcess[str]:
         "-rs",
         "-p",
         "no:cacheprovider",
-        f"tests/live/test_upload.py{test}",
+        f"tests/live/{file}{test}",
     ]
     return subprocess.run(
         command, cwd=REPOSITORY, env={**kept, **changes}, capture_output=True, text=True, timeout=100, check=False
@@ -65,6 +65,13 @@ def test_it_runs_and_prints_where_and_when(server: ModelServer) -> None:
     done = run("::test_an_upload_continues", **environment(server))
     assert done.returncode == 0, done.stdout
     assert f"test_an_upload_continues: {server.endpoint_url} theirs 20" in done.stdout
+
+
+def test_downloads_run_against_a_store_that_behaves(server: ModelServer) -> None:
+    """All of them, as on a bucket that keeps versions."""
+    done = run("", file="test_download.py", **environment(server))
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
 
 
 def test_without_a_bucket_it_fails_and_says_so(server: ModelServer) -> None:

@@ -99,12 +99,20 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
 
     events = client.meta.events
     events.register_first("before-parse.s3.*", make_legible, unique_id="orbit-legible")
+    events.register("before-call.s3.HeadBucket", _not_redirected, unique_id="orbit-head-bucket")
     events.register("before-call.s3.DeleteObjects", add_content_md5, unique_id="orbit-content-md5")
     for operation in ("CompleteMultipartUpload", "CopyObject", "UploadPartCopy", "DeleteObjects"):
         events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):
         events.register(f"request-created.s3.{operation}", proportional, unique_id=f"orbit-proportional-{operation}")
     return client
+
+
+def _not_redirected(params: dict[str, Any], **_: Any) -> None:
+    """Botocore asks the bucket where it is when an answer redirects; where that answer is a redirect as well, it would
+    ask the bucket again, without end. A refused HEAD names the region, too.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def close_client(client: S3Client) -> None:
