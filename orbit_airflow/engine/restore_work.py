@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.compare import compare_versions
 from orbit_airflow.engine.copy import CopyFlow
 from orbit_airflow.engine.errors import ConfigError, PreconditionFailed, RequestContext
+from orbit_airflow.engine.events import Notice, Reporter, Retrying, TransferEvent
 from orbit_airflow.engine.keys import KeyEntry
 from orbit_airflow.engine.model import KeyPrefix, ObjectRef
 from orbit_airflow.engine.options import CopyOptions
@@ -144,7 +145,9 @@ class ApplyRestore(_Looking):
             return KeyOutcome.done(entry, above[0].version_id)
         tokens = self.tokens if (entry.size or 0) > call.config.limits.max_put_size else NoTokens()
         key = ObjectRef(self.bucket, entry.key)
-        result = CopyFlow(call, entry.wanted(self.bucket), key, CopyOptions(), tokens).run()
+        # The batch's own progress is told; a start and an end for each of its copies would bury it.
+        quiet = replace(call, reporter=_only_trouble(call.reporter))
+        result = CopyFlow(quiet, entry.wanted(self.bucket), key, CopyOptions(), tokens).run()
         return KeyOutcome.done(entry, result.version_id, result.not_kept)
 
     def _undelete(self, call: Call, entry: PlannedKey) -> KeyOutcome:
@@ -209,6 +212,14 @@ def _same(call: Call, bucket: str, entry: PlannedKey, item: ListedVersion) -> bo
         return False
     found = compare_versions(call, entry.wanted(bucket), item.ref(bucket), read_bytes=True)
     return found.content_differs is False
+
+
+def _only_trouble(reporter: Reporter) -> Reporter:
+    def tell(event: TransferEvent) -> None:
+        if isinstance(event, Notice | Retrying):
+            reporter(event)
+
+    return tell
 
 
 def _expect(bucket: str, entry: PlannedKey, fine: Any) -> None:
