@@ -16,7 +16,7 @@ from datetime import datetime
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, BaseOperator, Param, task
 
 from orbit_airflow.operators.restore import OrbitS3RestorePrefixOperator
 
@@ -48,6 +48,7 @@ with DAG(
         task_id="plan", bucket=BUCKET, prefix="{{ params.prefix }}", as_of="{{ params.as_of }}", dry_run=True,
         aws_conn_id=CONNECTION,
     )  # fmt: skip
+    approve: BaseOperator
     if os.environ.get("ORBIT_DRILL_APPROVAL") == "auto":
         approve = EmptyOperator(task_id="approve")
     else:

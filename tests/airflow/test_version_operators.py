@@ -278,14 +278,13 @@ def test_the_guards_fail_the_task_for_good(
 ) -> None:
     """No retry can help, and nothing was changed."""
     before = history()
-    for number, (kwargs, error) in enumerate(
-        [
-            ({"as_of": now_minus(300), "max_changes": 4}, BatchRefused),
-            ({"as_of": now_minus(-3600)}, ConfigError),
-            ({"as_of": now_minus(3600)}, BatchRefused),
-            ({"as_of": now_minus(300), "prefix": "typo/"}, BatchRefused),
-        ]
-    ):
+    cases: list[tuple[dict[str, Any], type[Exception]]] = [
+        ({"as_of": now_minus(300), "max_changes": 4}, BatchRefused),
+        ({"as_of": now_minus(-3600)}, ConfigError),
+        ({"as_of": now_minus(3600)}, BatchRefused),
+        ({"as_of": now_minus(300), "prefix": "typo/"}, BatchRefused),
+    ]
+    for number, (kwargs, error) in enumerate(cases):
         op = made(dag, OrbitS3RestorePrefixOperator, **{"task_id": f"work-{number}", "prefix": "t/", **kwargs})
         ended = run_try(op)
         assert (ended.state, type(ended.error)) == ("failed", error)
@@ -373,11 +372,12 @@ def test_what_is_certainly_wrong_is_refused_when_the_dag_is_parsed(kind: Any, kw
 
 def test_templates_are_left_for_the_run() -> None:
     """All of them in one DAG that parses."""
-    for kind, kwargs in (
+    cases: tuple[tuple[Any, dict[str, Any]], ...] = (
         (OrbitS3BucketVersioningOperator, {"status": "{{ params.status }}"}),
         (OrbitS3RestoreVersionOperator, {"key": "{{ ds }}", "as_of": "{{ ts }}"}),
         (OrbitS3RestorePrefixOperator, {"prefix": "{{ ds }}", "as_of": "{{ ts }}"}),
-    ):
+    )
+    for kind, kwargs in cases:
         op = kind(**{"task_id": "work", "bucket": "{{ params.bucket }}", **kwargs})
         assert op.bucket == "{{ params.bucket }}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -276,13 +277,15 @@ def test_versioning_must_be_on(state: VersioningState, tmp_path: Path) -> None:
     if state is VersioningState.SUSPENDED:
         memory.put_versioning(BUCKET, state)
     else:
-        memory, engine = MemoryStore(), engine_on(MemoryStore())
+        engine = engine_on(MemoryStore())
     showed = shown(memory)
-    for act in (
-        lambda: engine.point_in_time.restore(moment(tmp_path / "other.jsonl")),
-        lambda: engine.point_in_time.apply(BUCKET, plan.manifest),
-        lambda: engine.point_in_time.undo(BUCKET, plan.manifest),
-    ):
+    verbs = engine.point_in_time
+    acts: list[Callable[[], object]] = [
+        lambda: verbs.restore(moment(tmp_path / "other.jsonl")),
+        lambda: verbs.apply(BUCKET, plan.manifest),
+        lambda: verbs.undo(BUCKET, plan.manifest),
+    ]
+    for act in acts:
         with pytest.raises(ConfigError, match="needs it enabled"):
             act()
     assert (shown(memory), (tmp_path / "other.jsonl").exists()) == (showed, False)
