@@ -17,6 +17,7 @@
      ├ RestartsExhausted        the upload vanished again and again      RETRY
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
      ├ BatchRefused             a guard refused the batch as a whole     FAIL
+     ├ BatchIncomplete          some of its keys failed, the others not  RETRY
      └ StoreError               one request failed                       FAIL
         ├ NotFound              no such key, bucket or version           FAIL
         │  └ ObjectDeleted      a delete marker is what is there         FAIL
@@ -196,6 +197,14 @@ class StateUnavailable(OrbitError):
 
 class BatchRefused(OrbitError):
     """A guard (max_keys, max_delete_percent, require_non_empty) refused the batch before it changed anything."""
+
+
+class BatchIncomplete(OrbitError):
+    """Some keys of a batch failed, the others are done; a later try does again what failed. Raised by operators, whose
+    task must not look done; the engine's verbs return the failures.
+    """
+
+    disposition = Disposition.RETRY
 
 
 class StoreError(OrbitError):

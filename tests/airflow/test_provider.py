@@ -26,6 +26,7 @@ def test_every_module_that_is_named_exists() -> None:
     modules = [name for kind in ("hooks", "operators") for item in info[kind] for name in item["python-modules"]]
     assert modules == [
         "orbit_airflow.hooks.s3", "orbit_airflow.operators.transfer", "orbit_airflow.operators.download",
+        "orbit_airflow.operators.versions", "orbit_airflow.operators.restore", "orbit_airflow.operators.prune",
     ]  # fmt: skip
     for name in modules:
         importlib.import_module(name)

@@ -149,6 +149,10 @@ class ManifestWriter:
             "key": entry.key, "version_id": entry.version_id, "size": entry.size, "etag": entry.etag,
             "storage_class": entry.storage_class,
         }  # fmt: skip
+        self.write_line(told)
+
+    def write_line(self, told: Mapping[str, object]) -> None:
+        """One line with these names; what is None is left out."""
         self._file.write(json.dumps({name: value for name, value in told.items() if value is not None}) + "\n")
 
     def finish(self) -> str:
