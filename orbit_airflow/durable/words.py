@@ -100,16 +100,19 @@ def progress_line(event: Progress, *, retries: int) -> str:
 
 
 def end_line(event: TransferCompleted, words: Words, uri: str, target: str | None, troubles: Troubles) -> str:
-    """The whole story in one line: what is where, what it cost, and what proves it."""
+    """The whole story in one line: what is where, what proves it, and what it cost.
+
+    The proof stands before the figures: the UI shows a line's beginning, and its end only to who scrolls.
+    """
     rate = event.bytes_sent / event.duration if event.duration > 0 else 0.0
     place = f" at {target}" if target else ""
     saved = f", {human_size(event.bytes_saved)} saved by resuming" if event.bytes_saved else ""
     proof = f", proved by {event.integrity.value}" if event.integrity else ""
-    checksum = f" ({event.checksum.algorithm} {event.checksum.value})" if proof and event.checksum else ""
+    checksum = f", {event.checksum.algorithm} {event.checksum.value}" if proof and event.checksum else ""
     version = f", version {printable(event.version_id)}" if event.version_id else ""
     return (
-        f"{uri} is complete{place}: {human_size(event.total_bytes)}, {human_size(event.bytes_sent)} {words.done}{saved}"
-        f", in {human_time(event.duration)} ({human_size(rate)}/s){proof}{checksum}{version}{troubles}"
+        f"{uri} is complete{place}{proof}: {human_size(event.total_bytes)}, {human_size(event.bytes_sent)} {words.done}"
+        f"{saved}, in {human_time(event.duration)} ({human_size(rate)}/s){checksum}{version}{troubles}"
     )
 
 
