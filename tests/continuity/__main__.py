@@ -7,6 +7,7 @@ event lands there; the server's log says what travelled.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import get_args
+from typing import Any, get_args
 
 from benchmarks.setting import ROOT, machine
 from tests.continuity.rows import ROWS
@@ -43,7 +45,17 @@ def main() -> int:
     ):
         print(f"{len(plans)} runs; Airflow is ready after {time.monotonic() - began:.0f} s", flush=True)
         verdicts = _all(site, plans, chosen)
-    return _tell(chosen, verdicts, time.monotonic() - began)
+    facts = {"date": machine()["date"], "commit": _commit(), "seed": str(chosen.seed)}
+    facts |= {"minutes": f"{(time.monotonic() - began) / 60:.0f}", "load at the end": machine()["load"]}
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps({"facts": facts, "runs": [asdict(item) for item in verdicts]}, indent=1))
+    for earlier in chosen.keep:
+        verdicts += [_verdict(item) for item in json.loads(earlier.read_text())["runs"]]
+    return _tell(chosen, facts, verdicts)
+
+
+def _verdict(values: dict[str, Any]) -> Verdict:
+    return Verdict(**{**values, "plan": Plan(**values["plan"]), "faults": tuple(values["faults"])})
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -58,6 +70,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parallel", type=int, default=6, help="runs at a time")
     parser.add_argument("--wave", type=int, default=10, help="runs at a time, of those that are struck together")
     parser.add_argument("--seed", type=int, default=20260917)
+    parser.add_argument("--json", type=Path, help="the runs are written to this file")
+    parser.add_argument(
+        "--keep", type=Path, action="append", default=[], help="an earlier --json file: its runs are in the table, too"
+    )
     parser.add_argument("--page", type=Path, help="the table is written between this page's markers")
     chosen = parser.parse_args()
     for wanted, known in ((chosen.rows, list(ROWS)), (chosen.directions, list(get_args(Direction)))):
@@ -168,19 +184,15 @@ def _said(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _tell(chosen: argparse.Namespace, verdicts: Sequence[Verdict], seconds: float) -> int:
+def _tell(chosen: argparse.Namespace, facts: dict[str, str], verdicts: Sequence[Verdict]) -> int:
     text = cells(verdicts)
     broken = sum(bool(item.faults) for item in verdicts)
     text += (
         f"\n\n{len(verdicts) - broken} of {len(verdicts)} runs right. The worst that one interruption cost was "
         f"{worst(verdicts):.1f} MiB; workers x part size is {ALLOWED / MIB:.0f} MiB, the whole is {SIZE / MIB:.0f} MiB."
     )
-    print(f"\n{text}\n{seconds / 60:.1f} minutes")
+    print(f"\n{text}")
     if chosen.page is not None:
-        words = " ".join(word for word in sys.argv[1:] if not word.startswith("--page") and word != str(chosen.page))
-        load = machine()["load"]
-        facts = {"date": machine()["date"], "commit": _commit(), "command": f"`python -m tests.continuity {words}`"}
-        facts |= {"seed": str(chosen.seed), "minutes": f"{seconds / 60:.0f}", "load at the end": load}
         written(chosen.page, facts, text)
     return 1 if broken else 0
 

@@ -31,7 +31,7 @@ class Row:
     variant: str = ""
     connection: str = PATIENT
     # How long each part is held up, from and to; seconds.
-    delay: tuple[float, float] = (1.5, 3.0)
+    delay: tuple[float, float] = (3.0, 5.0)
     owed_up: Owed = "continues"
     owed_down: Owed = "continues"
     own_disk: bool = False
@@ -132,7 +132,7 @@ def _lose_machine(site: Site, transfers: Sequence[Transfer]) -> None:
 
 ROWS: dict[str, Row] = {
     "error": Row(text="the store answers 500 beyond all retries", strike=_error, connection=IMPATIENT),
-    "timeout": Row(text="`execution_timeout`", strike=_time_limit, variant="_limited", delay=(2.5, 4.0)),
+    "timeout": Row(text="`execution_timeout`", strike=_time_limit, variant="_limited", delay=(5.0, 7.0)),
     "sigkill": Row(text="SIGKILL of the task", strike=_kill),
     "supervisor": Row(text="SIGKILL of the supervisor; the orphan thaws beside the retry", strike=_kill_supervisor),
     "clear": Row(text="cleared while it runs", strike=_clear),

@@ -112,5 +112,8 @@ def _environment(server: ModelProcess, parallel: int) -> Mapping[str, str]:
         "core.max_active_tasks_per_dag": "64",
         # The machines' names are in no register of names.
         "core.hostname_callable": "socket.gethostname",
+        # A lost scheduler's tasks are taken over by another one's look for orphans; by default, every five minutes.
+        "scheduler.orphaned_tasks_check_interval": "10",
+        "scheduler.scheduler_health_check_threshold": "15",
     }
     return {**made, **option_variables(settings)}

@@ -41,7 +41,7 @@ class Plan:
     @property
     def key(self) -> str:
         """Nobody else's."""
-        return f"{self.row.replace(' ', '-')}/{self.direction}-{self.number}.bin"
+        return f"{self.row}/{self.direction}-{self.number}.bin"
 
     @property
     def dag_id(self) -> str:
@@ -55,9 +55,9 @@ class Transfer:
     def __init__(self, site: Site, plan: Plan, *, folder: Path, seen_folder: Callable[[], Path]) -> None:
         self.site, self.plan = site, plan
         self.dice = random.Random(f"{plan.seed}/{plan.key}")
-        name = f"{plan.row.replace(' ', '-')}-{plan.number}"
-        self._path = site.source if plan.direction == "up" else folder / name / "restored.bin"
-        self._seen = lambda: seen_folder() / name / "restored.bin"
+        self._name = f"{plan.row}-{plan.number}"
+        self._path = site.source if plan.direction == "up" else folder / self._name / "restored.bin"
+        self._seen_folder = seen_folder
         self.task: TaskClient
         self.may_fail = False
 
@@ -71,6 +71,9 @@ class Transfer:
         conf = {"path": str(self._path), "bucket": BUCKET, "key": plan.key, "connection": plan.connection}
         run_id = self.site.rest.trigger(plan.dag_id, conf)
         self.task = self.site.task(plan.dag_id, run_id, "transfer")
+
+    def _seen(self) -> Path:
+        return self._seen_folder() / self._name / "restored.bin"
 
     def prepare_disk(self) -> None:
         """The target's folder, on the machine that works now."""

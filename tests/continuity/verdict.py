@@ -98,7 +98,8 @@ def _said(those: Sequence[Verdict]) -> str:
         elif item.said:
             text = _FROM_NOTHING if _FROM_NOTHING in item.said else "all is there"
             words[text] = words.get(text, 0) + 1
-    parts = [f"found {min(found)} to {max(found)} of 8 ({len(found)})"] if found else []
+    span = f"{min(found)} to {max(found)}" if len(set(found)) > 1 else f"{max(found, default=0)}"
+    parts = [f"found {span} of 8 ({len(found)})"] if found else []
     return ", ".join([*parts, *(f"{text} ({count})" for text, count in words.items())])
 
 
