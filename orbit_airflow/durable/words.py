@@ -62,18 +62,17 @@ def percent(done: int, total: int) -> float:
 
 
 def start_line(event: TransferStarted, words: Words, uri: str, *, try_number: int) -> str:
-    """The plan, and what was found of an earlier try."""
+    """The plan, and what was found of an earlier try. The upload's id is long and stands at the end."""
     total = human_size(event.total_bytes)
     again = "; nothing of an earlier try was found" if try_number > 1 and not event.bytes_found else ""
     if not event.parts:
         return f"{words.doing} {uri}: {total} in one request{again}"
-    upload = f" {event.upload_id}" if event.upload_id else ""
+    named = f", {words.noun} {event.upload_id}" if event.upload_id else ""
     if event.parts_found:
         return (
-            f"resuming {words.noun}{upload} of {uri}: found {event.parts_found} of {event.parts} {words.piece}s "
-            f"({human_size(event.bytes_found)} of {total}), {words.rest} {event.parts - event.parts_found}"
+            f"resuming {words.noun} of {uri}: found {event.parts_found} of {event.parts} {words.piece}s "
+            f"({human_size(event.bytes_found)} of {total}), {words.rest} {event.parts - event.parts_found}{named}"
         )
-    named = f", {words.noun}{upload}" if upload else ""
     plan = f"{total} in {event.parts} {words.piece}s of {human_size(event.part_size)}"
     return f"{words.doing} {uri}: {plan}{named}{again}"
 

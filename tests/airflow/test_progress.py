@@ -72,7 +72,9 @@ def completed(duration: float) -> TransferCompleted:
 def test_the_start_line_tells_what_was_found(stage: Stage) -> None:
     stage.tell(RESUMED)
     (text,) = stage.log.texts()
-    assert text == ("resuming upload UPLOAD of s3://b/k\\n: found 33 of 64 parts (165.0 MiB of 320.0 MiB), sending 31")
+    assert text == (
+        "resuming upload of s3://b/k\\n: found 33 of 64 parts (165.0 MiB of 320.0 MiB), sending 31, upload UPLOAD"
+    )
 
 
 def test_the_xcom_is_small_json_with_the_agreed_fields(stage: Stage) -> None:

@@ -116,11 +116,13 @@ def test_an_uploads_two_tries_tell_their_story(
     assert run_try(op, 2).state == "success"
     texts = task_log.texts()
     assert texts[0] == (
-        f"resuming upload {upload_id} of s3://{BUCKET}/night.tar: found 3 of 6 parts (15.0 MiB of 30.0 MiB), sending 3"
+        f"resuming upload of s3://{BUCKET}/night.tar: found 3 of 6 parts (15.0 MiB of 30.0 MiB), sending 3, "
+        f"upload {upload_id}"
     )
     result = comms.xcoms[("up", -1, "return_value")]
     assert texts[-1].startswith(
-        f"s3://{BUCKET}/night.tar is complete, proved by full-crc: 30.0 MiB, 15.0 MiB sent, 15.0 MiB saved by resuming, in "
+        f"s3://{BUCKET}/night.tar is complete, proved by full-crc: 30.0 MiB, 15.0 MiB sent, 15.0 MiB saved by "
+        "resuming, in "
     )
     assert texts[-1].endswith(f"/s), {result['checksum'].replace(':', ' ')}")
     end = task_log.ours()[-1]
