@@ -138,9 +138,18 @@ class Transfer:
         """The first line that each try's log has about the transfer; tries without any moved nothing."""
         found = []
         for number in range(1, self.task.view().try_number + 1):
-            lines = [str(item.get("event")) for item in self.task.log_events(number)]
+            lines = self._log(number)
             found += [line for line in lines if _HEAD.search(line)][:1]
         return found
+
+    def _log(self, number: int) -> list[str]:
+        """A try that could not be started while the API server was away has no log: 404."""
+        try:
+            return [str(item.get("event")) for item in self.task.log_events(number)]
+        except urllib.error.HTTPError as exc:
+            if exc.code != 404:
+                raise
+            return []
 
     def faults(self) -> list[str]:
         """What is wrong with what is there now."""
