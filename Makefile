@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 200
 DIRECTION ?= up
+TIMES ?= 10
 SEED ?= 20260917
 PORT ?= 8080
 S3_PORT ?= 9000
@@ -11,7 +12,7 @@ SIZE ?= 256
 RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks faults live bench dist wheel-test compose-test reference clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks faults continuity live bench dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +77,9 @@ kills-disks: venv  ## downloads under power cuts, full and failing disks (root a
 
 faults: venv  ## one fault at a time beside s3transfer, s5cmd and rclone; writes docs/trust.md (a quarter of an hour)
 	$(BIN)/python -m tests.faults --seed $(SEED) --page docs/trust.md
+
+continuity: venv  ## TIMES=10 of each: killed, timed out, cleared, cut off in a real Airflow; writes docs/durability.md
+	@$(BIN)/python -m tests.continuity --times $(TIMES) --seed $(SEED) --page docs/durability.md
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live

@@ -62,18 +62,17 @@ def percent(done: int, total: int) -> float:
 
 
 def start_line(event: TransferStarted, words: Words, uri: str, *, try_number: int) -> str:
-    """The plan, and what was found of an earlier try."""
+    """The plan, and what was found of an earlier try. The upload's id is long and stands at the end."""
     total = human_size(event.total_bytes)
     again = "; nothing of an earlier try was found" if try_number > 1 and not event.bytes_found else ""
     if not event.parts:
         return f"{words.doing} {uri}: {total} in one request{again}"
-    upload = f" {event.upload_id}" if event.upload_id else ""
+    named = f", {words.noun} {event.upload_id}" if event.upload_id else ""
     if event.parts_found:
         return (
-            f"resuming {words.noun}{upload} of {uri}: found {event.parts_found} of {event.parts} {words.piece}s "
-            f"({human_size(event.bytes_found)} of {total}), {words.rest} {event.parts - event.parts_found}"
+            f"resuming {words.noun} of {uri}: found {event.parts_found} of {event.parts} {words.piece}s "
+            f"({human_size(event.bytes_found)} of {total}), {words.rest} {event.parts - event.parts_found}{named}"
         )
-    named = f", {words.noun}{upload}" if upload else ""
     plan = f"{total} in {event.parts} {words.piece}s of {human_size(event.part_size)}"
     return f"{words.doing} {uri}: {plan}{named}{again}"
 
@@ -100,16 +99,19 @@ def progress_line(event: Progress, *, retries: int) -> str:
 
 
 def end_line(event: TransferCompleted, words: Words, uri: str, target: str | None, troubles: Troubles) -> str:
-    """The whole story in one line: what is where, what it cost, and what proves it."""
+    """The whole story in one line: what is where, what proves it, and what it cost.
+
+    The proof stands before the figures: the UI shows a line's beginning, and its end only to who scrolls.
+    """
     rate = event.bytes_sent / event.duration if event.duration > 0 else 0.0
     place = f" at {target}" if target else ""
     saved = f", {human_size(event.bytes_saved)} saved by resuming" if event.bytes_saved else ""
     proof = f", proved by {event.integrity.value}" if event.integrity else ""
-    checksum = f" ({event.checksum.algorithm} {event.checksum.value})" if proof and event.checksum else ""
+    checksum = f", {event.checksum.algorithm} {event.checksum.value}" if proof and event.checksum else ""
     version = f", version {printable(event.version_id)}" if event.version_id else ""
     return (
-        f"{uri} is complete{place}: {human_size(event.total_bytes)}, {human_size(event.bytes_sent)} {words.done}{saved}"
-        f", in {human_time(event.duration)} ({human_size(rate)}/s){proof}{checksum}{version}{troubles}"
+        f"{uri} is complete{place}{proof}: {human_size(event.total_bytes)}, {human_size(event.bytes_sent)} {words.done}"
+        f"{saved}, in {human_time(event.duration)} ({human_size(rate)}/s){checksum}{version}{troubles}"
     )
 
 

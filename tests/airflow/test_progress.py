@@ -72,7 +72,9 @@ def completed(duration: float) -> TransferCompleted:
 def test_the_start_line_tells_what_was_found(stage: Stage) -> None:
     stage.tell(RESUMED)
     (text,) = stage.log.texts()
-    assert text == ("resuming upload UPLOAD of s3://b/k\\n: found 33 of 64 parts (165.0 MiB of 320.0 MiB), sending 31")
+    assert text == (
+        "resuming upload of s3://b/k\\n: found 33 of 64 parts (165.0 MiB of 320.0 MiB), sending 31, upload UPLOAD"
+    )
 
 
 def test_the_xcom_is_small_json_with_the_agreed_fields(stage: Stage) -> None:
@@ -128,8 +130,8 @@ def test_the_end_line_tells_sizes_saved_bytes_rate_and_proof(stage: Stage) -> No
     stage.tell(completed(15.5))
     level, text, fields = stage.log.lines[-1]
     assert text == (
-        "s3://b/k\\n is complete: 320.0 MiB, 155.0 MiB sent, 165.0 MiB saved by resuming, in 15.5 s (10.0 MiB/s), "
-        "proved by full-crc"
+        "s3://b/k\\n is complete, proved by full-crc: 320.0 MiB, 155.0 MiB sent, 165.0 MiB saved by resuming, "
+        "in 15.5 s (10.0 MiB/s)"
     )
     assert level == "info"
     assert fields["bytes_saved"] == 165 * MIB

@@ -116,13 +116,15 @@ def test_an_uploads_two_tries_tell_their_story(
     assert run_try(op, 2).state == "success"
     texts = task_log.texts()
     assert texts[0] == (
-        f"resuming upload {upload_id} of s3://{BUCKET}/night.tar: found 3 of 6 parts (15.0 MiB of 30.0 MiB), sending 3"
+        f"resuming upload of s3://{BUCKET}/night.tar: found 3 of 6 parts (15.0 MiB of 30.0 MiB), sending 3, "
+        f"upload {upload_id}"
     )
     result = comms.xcoms[("up", -1, "return_value")]
     assert texts[-1].startswith(
-        f"s3://{BUCKET}/night.tar is complete: 30.0 MiB, 15.0 MiB sent, 15.0 MiB saved by resuming, in "
+        f"s3://{BUCKET}/night.tar is complete, proved by full-crc: 30.0 MiB, 15.0 MiB sent, 15.0 MiB saved by "
+        "resuming, in "
     )
-    assert texts[-1].endswith(f"proved by full-crc ({result['checksum'].replace(':', ' ')})")
+    assert texts[-1].endswith(f"/s), {result['checksum'].replace(':', ' ')}")
     end = task_log.ours()[-1]
     fields = ("bytes_total", "bytes_sent", "bytes_saved", "integrity", "resumed", "retries", "level")
     assert [end[name] for name in fields] == [6 * PART, 3 * PART, 3 * PART, "full-crc", True, 0, "info"]
@@ -257,8 +259,8 @@ def test_a_download_is_told_in_its_own_words(dag: Any, run_try: RunTry, comms: F
         "GetObject of range 4 failed (reset by peer); again in 0.5 s",
         "75 % (48.0 MiB of 64.0 MiB), 10.0 MiB/s, 1.6 s left, 1 request was sent again",
         (
-            "s3://backups/night.tar is complete at /data/night.tar: 64.0 MiB, 40.0 MiB received, 24.0 MiB saved by "
-            "resuming, in 4.0 s (10.0 MiB/s), proved by full-crc (CRC64NVME AAAAAAAAAAA=), version v1, "
+            "s3://backups/night.tar is complete at /data/night.tar, proved by full-crc: 64.0 MiB, 40.0 MiB received, "
+            "24.0 MiB saved by resuming, in 4.0 s (10.0 MiB/s), CRC64NVME AAAAAAAAAAA=, version v1, "
             "1 request was sent again"
         ),
     ]

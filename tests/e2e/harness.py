@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from tests.e2e import processes
 from tests.e2e.processes import ProcessInfo, Session
 from tests.e2e.readiness import Readiness, tails
 from tests.e2e.rest import RestClient, TaskClient
+from tests.e2e.waiting import wait_for
 from tests.servers.ports import free_block
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,9 +49,9 @@ class LocalAirflow:
     def __enter__(self) -> Self:
         try:
             self._prepare()
-            self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1")
+            self._start_api_server()
             self._start("dag-processor")
-            self._start("scheduler", "--skip-serve-logs")
+            self._start_scheduler()
         except BaseException:
             self.close()
             raise
@@ -86,10 +88,29 @@ class LocalAirflow:
         if answer.returncode:
             raise RuntimeError(f"airflow db migrate: exit {answer.returncode}\n{self.tails()}")
 
-    def _start(self, *arguments: str) -> None:
+    def _start_api_server(self) -> None:
+        self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1")
+
+    def _start_scheduler(self) -> None:
+        self._start("scheduler", "--skip-serve-logs")
+
+    def _start(self, *arguments: str, before: Sequence[str] = ()) -> None:
+        """A command of Airflow in a session of its own; ``before`` stands before it and ends by executing it."""
         name = arguments[0]
-        log = self.home / "out" / f"{name}.log"
-        self._sessions.append(Session(name, airflow_command(*arguments), log=log, env=self._env, cwd=self.home))
+        log, command = self.home / "out" / f"{name}.log", [*before, *airflow_command(*arguments)]
+        self._sessions.append(Session(name, command, log=log, env=self._env, cwd=self.home))
+
+    def _lose(self, name: str) -> None:
+        """SIGKILL to every process of a session, as when its machine loses power; it may be started again."""
+        (lost,) = (session for session in self._sessions if session.name == name)
+        self._sessions.remove(lost)
+
+        def is_empty() -> bool:
+            lost.signal(signal.SIGKILL)
+            return not lost.members()
+
+        wait_for(f"{name}'s end", is_empty, patience=20.0, every=0.02)
+        lost.reap()
 
     def wait_until_ready(self, dag_ids: Sequence[str]) -> None:
         """Wait until the API answers, the scheduler is healthy and the DAGs can be triggered.

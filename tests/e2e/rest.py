@@ -115,6 +115,19 @@ class TaskClient:
         value = found["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
 
+    def forget_state(self) -> None:
+        """Empty the task state store of this task, as the UI can."""
+        self._rest.call("DELETE", f"{self._path}/state-store?map_index=-1")
+
+    def mark_failed(self) -> None:
+        """As the UI's button does; a running try is stopped."""
+        self._rest.call("PATCH", self._path, {"new_state": "failed"})
+
+    def clear(self) -> None:
+        """As the UI's button does: the task runs again; a running try is stopped."""
+        wish = {"dry_run": False, "only_failed": False, "task_ids": [self.task_id], "dag_run_id": self.run_id}
+        self._rest.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", wish)
+
     def stored_state(self) -> dict[str, Any]:
         """The task state store of this task: key to value."""
         found = self._rest.call("GET", f"{self._path}/state-store?map_index=-1")

@@ -61,9 +61,9 @@ class ModelClient:
         """Put a fault rule in force."""
         self._request("POST", "faults", fault.to_json())
 
-    def clear_faults(self) -> None:
-        """Drop all fault rules."""
-        self._request("DELETE", "faults")
+    def clear_faults(self, key: str | None = None) -> None:
+        """Drop all fault rules, or those that are about this key."""
+        self._request("DELETE", "faults", key=key)
 
     def records(self, operation: str | None = None, key: str | None = None) -> list[RequestRecord]:
         """The log, of one operation and key when given."""

@@ -75,8 +75,8 @@ def _add_fault(world: World, _: RequestHead, values: Any) -> Response:
     return _json({})
 
 
-def _clear_faults(world: World, _: RequestHead, __: Any) -> Response:
-    world.faults.clear()
+def _clear_faults(world: World, head: RequestHead, _: Any) -> Response:
+    world.faults.clear(head.parameter("key") or None)
     return _json({})
 
 

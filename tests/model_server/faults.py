@@ -154,10 +154,10 @@ class FaultBook:
         with self._lock:
             self._rules.append(_Rule(fault))
 
-    def clear(self) -> None:
-        """Drop all rules."""
+    def clear(self, key: str | None = None) -> None:
+        """Drop all rules, or those that are about this key."""
         with self._lock:
-            self._rules = []
+            self._rules = [rule for rule in self._rules if key is not None and rule.fault.key != key]
 
     def claim(self, record: RequestRecord) -> list[Fault]:
         """The faults that hit this request, counted as fired."""

@@ -174,9 +174,9 @@ class ModelServer:
         """Put a fault rule in force; raises ValueError for one that could never act."""
         put_in_force(self._world, fault)
 
-    def clear_faults(self) -> None:
-        """Drop all fault rules."""
-        self._world.faults.clear()
+    def clear_faults(self, key: str | None = None) -> None:
+        """Drop all fault rules, or those that are about this key."""
+        self._world.faults.clear(key)
 
     def records(self, operation: str | None = None, key: str | None = None) -> list[RequestRecord]:
         """The log, of one operation and key when given."""

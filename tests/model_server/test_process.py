@@ -3,12 +3,29 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.model_server import Fault, ModelProcess
 from tests.model_server.conftest import client_of
+
+
+def test_faults_of_one_key_are_dropped_alone() -> None:
+    """Over the control API, too: tests that share a server do not end each other's faults."""
+    with ModelProcess("--bucket", "shared") as server:
+        for key in ("mine", "yours"):
+            server.inject(Fault("HeadObject", "error", status=503, key=key, times=None))
+        server.clear_faults("mine")
+        client = client_of(server)
+        assert {key: _status(client, key) for key in ("mine", "yours")} == {"mine": 404, "yours": 503}
+
+
+def _status(client: Any, key: str) -> int:
+    with pytest.raises(ClientError) as caught:
+        client.head_object(Bucket="shared", Key=key)
+    return int(caught.value.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def test_process_serves_reports_and_ends(tmp_path: Path) -> None:
