@@ -2,9 +2,9 @@
 
 Every client and verb has a fresh process and works on the same objects of 100 bytes, the clients in turn: it lists
 ``data/``, tags it, copies it to ``copies-<client>/`` inside the store, and deletes the copies (without the verb copy:
-``data/`` itself). ``orbit`` is this engine's batch with a report and a cursor. ``airflow`` is S3ListOperator, S3CopyPrefixOperator and
-S3DeleteObjectsOperator; Airflow has no operator and no hook method that tags objects (S3PutBucketTaggingOperator tags
-the bucket), so it has no figure there. ``s5cmd`` is its ls, cp and rm, and has no tags either.
+``data/`` itself). ``orbit`` is this engine's batch with a report and a cursor. ``airflow`` is S3ListOperator,
+S3CopyPrefixOperator and S3DeleteObjectsOperator; Airflow has no operator and no hook method that tags objects
+(S3PutBucketTaggingOperator tags the bucket), so it has no figure there. ``s5cmd`` is its ls, cp and rm; it has no tags.
 
     python -m tests.servers start ceph
     python -m benchmarks.batch --server ceph --keys 10000
@@ -105,8 +105,8 @@ def airflow(verb: str, chosen: argparse.Namespace) -> Run:
         return lambda: len(listing.execute({}))
     if verb == "copy":
         copy = S3CopyPrefixOperator(
-            task_id="copy", source_bucket_name=chosen.bucket, source_bucket_prefix=PREFIX, dest_bucket_name=chosen.bucket,
-            dest_bucket_prefix=copies, aws_conn_id=None,
+            task_id="copy", source_bucket_name=chosen.bucket, source_bucket_prefix=PREFIX, aws_conn_id=None,
+            dest_bucket_name=chosen.bucket, dest_bucket_prefix=copies,
         )  # fmt: skip
         return lambda: copy.execute({})
     delete = S3DeleteObjectsOperator(task_id="delete", bucket=chosen.bucket, prefix=doomed(chosen), aws_conn_id=None)
@@ -195,129 +195,18 @@ def names(client: S3Client, bucket: str, prefix: str) -> Iterator[str]:
         yield from (item["Key"] for item in page.get("Contents", []))
 
 
-def run() -> int:
-        result = engine.batch.run(work, PrefixKeys(where=prefix), config, how)
-        if result.failed:
-            raise SystemExit(f"{result.failed} keys failed: {result.errors[:3]}")
-        return result.total
-
-    return run
-
-
-def airflow(verb: str, chosen: argparse.Namespace) -> Run:
-    """Airflow's own operators, executed without a scheduler, and with the keys that they put into an XCom thrown
-    away.
-    """
-    from airflow.providers.amazon.aws.operators.s3 import S3CopyPrefixOperator, S3DeleteObjectsOperator, S3ListOperator
-
-    copies = f"copies-{chosen.client}/"
-    if verb == "list":
-        listing = S3ListOperator(task_id="list", bucket=chosen.bucket, prefix=PREFIX, aws_conn_id=None)
-        return lambda: len(listing.execute({}))
-    if verb == "copy":
-        copy = S3CopyPrefixOperator(
-            task_id="copy", source_bucket_name=chosen.bucket, source_bucket_prefix=PREFIX, dest_bucket_name=chosen.bucket,
-            dest_bucket_prefix=copies, aws_conn_id=None,
-        )  # fmt: skip
-        return lambda: copy.execute({})
-    delete = S3DeleteObjectsOperator(task_id="delete", bucket=chosen.bucket, prefix=doomed(chosen), aws_conn_id=None)
-    return lambda: delete.execute({})
-
-
-def s5cmd(verb: str, chosen: argparse.Namespace) -> Run:
-    """The program, with as many workers."""
-    found, source, copies = program("s5cmd") or "s5cmd", f"s3://{chosen.bucket}/{PREFIX}*", "copies-s5cmd/"
-    words = {
-        "list": ["ls", source],
-        "copy": ["cp", source, f"s3://{chosen.bucket}/{copies}"],
-        "delete": ["rm", f"s3://{chosen.bucket}/{doomed(chosen)}*"],
-    }[verb]
-    command = [found, "--endpoint-url", os.environ["AWS_ENDPOINT_URL"], "--numworkers", str(chosen.workers), *words]
-    return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-CLIENTS = {"orbit": orbit, "airflow": airflow, "s5cmd": s5cmd}
-
-
-def child(chosen: argparse.Namespace) -> Timed:
-    """One verb of one client, in this process."""
-    run, own = CLIENTS[chosen.client](chosen.verb, chosen), chosen.client != "s5cmd"
-    who = resource.RUSAGE_SELF if own else resource.RUSAGE_CHILDREN
-    gc.collect()
-    reset_high_water()
-    idle = status_kib("VmRSS")
-    before, started = resource.getrusage(who), time.perf_counter()
-    run()
-    seconds, after = time.perf_counter() - started, resource.getrusage(who)
-    return Timed(
-        client=chosen.client,
-        verb=chosen.verb,
-        keys=chosen.keys,
-        seconds=seconds,
-        cpu_seconds=after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
-        above_kib=status_kib("VmHWM") - idle if own else after.ru_maxrss,
-    )
-
-
-def measured(client: str, verb: str, server: RunningServer, chosen: argparse.Namespace) -> Timed:
-    """The same in a fresh process. RuntimeError with its own words when it fails."""
-    command = [sys.executable, "-m", "benchmarks.batch", "--server", server.name, "--keys", str(chosen.keys)]
-    command += ["--workers", str(chosen.workers), "--client", client, "--verb", verb]
-    command += ["--bucket", chosen.bucket, "--verbs", ",".join(chosen.verbs)]
-    with tempfile.TemporaryDirectory(prefix="orbit-batch-") as directory:
-        done = subprocess.run(
-            [*command, "--directory", directory],
-            env={**clean_environment(), **environment(server)}, cwd=ROOT, check=False, capture_output=True, text=True,
-            timeout=SECONDS,
-        )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{client} ({verb}) failed:\n{done.stderr.strip()[-2000:]}")
-    answer: Timed = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
-def environment(server: RunningServer) -> dict[str, str]:
-    """How all clients find the server."""
-    return {
-        "AWS_ENDPOINT_URL": server.http,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_REGION": server.region,
-        "AWS_DEFAULT_REGION": server.region,
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
-    }
-
-
-def client_of(server: RunningServer, workers: int) -> S3Client:
-    """For seeding and counting."""
-    import boto3
-    from botocore.config import Config
-
-    client: S3Client = boto3.client(
-        "s3", endpoint_url=server.http, aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key,
-        region_name=server.region, config=Config(max_pool_connections=workers),
-    )  # fmt: skip
-    return client
-
-
-def names(client: S3Client, bucket: str, prefix: str) -> Iterator[str]:
-    """What is there, counted by nobody's code under test."""
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (item["Key"] for item in page.get("Contents", []))
-
-
-def seed(client: S3Client, count: int, workers: int) -> None:
+def seed(client: S3Client, bucket: str, count: int, workers: int) -> None:
     """Make it exactly so many objects below the prefix, and none elsewhere; those of an earlier run are used again."""
-    if chosen.bucket not in [item["Name"] for item in client.list_buckets()["Buckets"]]:
-        client.create_bucket(Bucket=chosen.bucket)
+    if bucket not in [item["Name"] for item in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=bucket)
     wanted = {f"{PREFIX}{number:07d}" for number in range(count)}
-    there = set(names(client, ""))
+    there = set(names(client, bucket, ""))
 
     def put(key: str) -> object:
-        return client.put_object(Bucket=chosen.bucket, Key=key, Body=b"x" * SIZE)
+        return client.put_object(Bucket=bucket, Key=key, Body=b"x" * SIZE)
 
     def drop(key: str) -> object:
-        return client.delete_object(Bucket=chosen.bucket, Key=key)
+        return client.delete_object(Bucket=bucket, Key=key)
 
     with ThreadPoolExecutor(workers) as pool:
         for verb, keys in ((put, wanted - there), (drop, there - wanted)):
@@ -325,14 +214,17 @@ def seed(client: S3Client, count: int, workers: int) -> None:
                 pass
 
 
-def check(client: S3Client, name: str, verb: str, keys: int) -> None:
+def check(client: S3Client, name: str, verb: str, chosen: argparse.Namespace) -> None:
     """RuntimeError unless the verb has done what it says."""
-    copies = sum(1 for _ in names(client, f"copies-{name}/")) if verb in ("copy", "delete") else 0
-    if copies != (keys if verb == "copy" else 0):
-        raise RuntimeError(f"{name} ({verb}): {copies} copies are there")
+    bucket, keys = chosen.bucket, chosen.keys
+    if verb in ("copy", "delete"):
+        prefix = f"copies-{name}/" if "copy" in chosen.verbs else PREFIX
+        there = sum(1 for _ in names(client, bucket, prefix))
+        if there != (keys if verb == "copy" else 0):
+            raise RuntimeError(f"{name} ({verb}): {there} objects are there")
     if verb == "tag":
         last = f"{PREFIX}{keys - 1:07d}"
-        found = {item["Key"]: item["Value"] for item in client.get_object_tagging(Bucket=chosen.bucket, Key=last)["TagSet"]}
+        found = {item["Key"]: item["Value"] for item in client.get_object_tagging(Bucket=bucket, Key=last)["TagSet"]}
         if found != TAGS:
             raise RuntimeError(f"{name}: the last key's tags are {found}")
 
@@ -396,6 +288,8 @@ def main() -> None:
     if chosen.client:
         print(json.dumps(child(chosen)))
         return
+    if {"copy", "delete"} & set(chosen.verbs) == {"delete"} and len(chosen.clients) > 1:
+        raise SystemExit("without copies there is one set of objects to delete: name one of --clients")
     servers, facts = running_servers(), machine()
     wished = [chosen.server] if chosen.server else list(servers)
     if not servers or not set(wished) <= set(servers):

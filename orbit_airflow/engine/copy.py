@@ -57,13 +57,13 @@ class CopyFlow:
         self._flow: PartsCopy | None = None
         self._started = call.monotonic()
 
-    def run(self) -> CopyResult:
-        """The finished copy. NotFound is the source's; ConfigError for more than the store can hold;
+    def run(self, seen: ObjectInfo | None = None) -> CopyResult:
+        """The finished copy; ``seen``: the source as the caller has just looked at it. NotFound is the source's; ConfigError for more than the store can hold;
         PreconditionFailed when the source changed; TargetExists when replace is False and the key is taken.
         """
         call = self._call
         self._refuse_nothing_to_do()
-        info = call.store.head(self._source)
+        info = seen or call.store.head(self._source)
         self._refuse(info)
         in_parts = info.size > self._threshold
         request = copy_request(self._source, info, self._options, in_parts=in_parts)
@@ -193,7 +193,8 @@ class CopyFlow:
         integrity = compared(info, receipt.etag, receipt.checksum)
         if integrity is Integrity.SIZE_ETAG:
             self._refuse_another_source(info)
-        if integrity is Integrity.FULL_CRC:
+        if integrity is Integrity.FULL_CRC or (integrity is Integrity.MD5 and info.checksum is None):
+            # The strongest that these two can give each other: HEAD could add nothing.
             return receipt, integrity
         found = self._existing()
         if found is None or found.etag != receipt.etag:
