@@ -58,8 +58,10 @@ class CopyFlow:
         self._started = call.monotonic()
 
     def run(self, seen: ObjectInfo | None = None) -> CopyResult:
-        """The finished copy; ``seen``: the source as the caller has just looked at it. NotFound is the source's; ConfigError for more than the store can hold;
-        PreconditionFailed when the source changed; TargetExists when replace is False and the key is taken.
+        """The finished copy. ``seen``: the source as the caller has just looked at it, which is not done again then.
+
+        NotFound is the source's; ConfigError for more than the store can hold; PreconditionFailed when the source
+        changed; TargetExists when replace is False and the key is taken.
         """
         call = self._call
         self._refuse_nothing_to_do()
