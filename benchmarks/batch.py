@@ -65,6 +65,7 @@ def orbit(verb: str, chosen: argparse.Namespace) -> Run:
     from orbit_airflow.engine import BatchConfig, EngineConfig, FileTokenStore, KeyPrefix, PrefixKeys, open_engine
     from orbit_airflow.engine.batch import Copy, Delete, TagObjects
     from orbit_airflow.engine.batch.verbs import BatchRun
+    from orbit_airflow.engine.batch.work import BatchWork
 
     engine = open_engine(
         EngineConfig(
@@ -76,7 +77,7 @@ def orbit(verb: str, chosen: argparse.Namespace) -> Run:
     prefix = KeyPrefix(chosen.bucket, doomed(chosen) if verb == "delete" else PREFIX)
     if verb == "list":
         return lambda: sum(1 for _ in engine.iter_objects(prefix))
-    made = {
+    made: dict[str, BatchWork] = {
         "tag": TagObjects(bucket=chosen.bucket, tags=tuple(TAGS.items()), replace=True),
         "copy": Copy(bucket=chosen.bucket, dest_prefix=copies, strip_prefix=PREFIX),
         "delete": Delete(bucket=chosen.bucket),

@@ -29,8 +29,9 @@ from orbit_airflow.engine import (
     UploadOptions,
     open_engine,
 )
-from orbit_airflow.engine.model import GIB, MIB, ObjectAttributes
+from orbit_airflow.engine.model import GIB, MIB, ObjectAttributes, ObjectInfo
 from orbit_airflow.engine.options import Pairs
+from orbit_airflow.engine.proof import MARK
 from orbit_airflow.engine.stores.client import make_client
 from orbit_airflow.engine.stores.s3 import S3Store
 from tests.model_server import ModelProcess
@@ -234,13 +235,18 @@ def _lost(place: Place, told: dict[str, Any]) -> list[str]:
         (name, getattr(had, name), getattr(has, name))
         for name in ("storage_class", "server_side_encryption", "kms_key_id")
     ]
-    mine = [{k: v for k, v in item.metadata if not k.startswith("orbit-")} for item in (had, has)]
-    seen += [("metadata", *mine), ("tags", *(dict(store.get_tags(ref)) for ref in (place.source, place.target)))]
+    seen.append(("metadata", _metadata(had), _metadata(has)))
+    seen.append(("tags", dict(store.get_tags(place.source)), dict(store.get_tags(place.target))))
     names = ("content_type", "content_encoding", "content_disposition", "content_language", "cache_control")
     seen += [(name, getattr(had.headers, name), getattr(has.headers, name)) for name in names]
     for name, before, after in seen:
         print(f"  {name:24} {'kept' if before == after else 'LOST':5} {before!r}")
     return [f"{name} was lost" for name, one, other in seen if one != other and name not in told["not_kept"]]
+
+
+def _metadata(info: ObjectInfo) -> dict[str, str]:
+    """Without the engine's own mark, which is of the upload and not of the object."""
+    return {name: value for name, value in info.metadata if name != MARK}
 
 
 def _wrong_bytes(place: Place) -> list[str]:
