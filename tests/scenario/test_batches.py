@@ -145,6 +145,18 @@ def test_tags_and_metadata_are_merged(stage: Stage, server: ModelServer) -> None
     assert len(server.versions(KEPT, keys[0])) == 2
 
 
+def test_new_metadata_cost_no_tags(stage: Stage, server: ModelServer) -> None:
+    """Of a store that drops them from a copy with new metadata: they are set again, and that is told."""
+    engine, events = stage.engine(), list[TransferEvent]()
+    keys = _fill(engine, KEPT, 3)
+    _profile(server, new_metadata_drop_tags=True)
+    work = UpdateMetadata(bucket=KEPT, metadata=(("project", "x"),))
+    result = engine.batch.run(work, keys, QUICK, BatchRun(reporter=events.append))
+    assert (result.successful, result.failed) == (3, 0)
+    assert [dict(stage.store().get_tags(engine.address(f"s3://{KEPT}/{key}"))) for key in keys] == [{"a": "b"}] * 3
+    assert any(isinstance(event, Notice) and "dropped the tags" in event.message for event in events)
+
+
 def test_a_store_that_knows_md5_alone_is_served(stage: Stage, server: ModelServer) -> None:
     """It would say MissingContentMD5."""
     engine = stage.engine(verify_checksums=False)
