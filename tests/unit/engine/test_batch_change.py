@@ -189,3 +189,11 @@ def test_a_change_costs_one_look_and_one_copy(name: str) -> None:
     keys = fill(memory, numbered(12))
     CHANGES[name](engine_on(memory), keys)
     assert (sent(memory, "head"), sent(memory, "copy")) == (12, 12)
+
+
+def test_a_copy_that_its_md5_proves_is_not_looked_at() -> None:
+    """Where neither side has a checksum, HEAD could add nothing to equal MD5s."""
+    memory = MemoryStore(checksums=False)
+    keys = fill(memory, numbered(12))
+    assert engine_on(memory).batch.copy(keys, "copies/", QUICK).successful == 12
+    assert (sent(memory, "head"), sent(memory, "copy")) == (12, 12)
