@@ -12,7 +12,7 @@ SIZE ?= 256
 RATE ?= 16
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks faults continuity live bench dist wheel-test compose-test reference clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks kills-big-copy faults continuity live bench bench-batch dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,7 +69,7 @@ servers: venv  ## install (root, apt-get) and start Ceph, LocalStack and moto on
 servers-stop: venv  ## stop what `make servers` started
 	$(BIN)/python -m tests.servers stop
 
-kills: venv  ## N uploads (DIRECTION=down: downloads) killed at random instants and at many edges, then continued
+kills: venv  ## N uploads (DIRECTION=down: downloads; batch: every verb on 20,000 keys) killed and continued
 	$(BIN)/python -m tests.kills --direction $(DIRECTION) --runs $(N) --seed $(SEED)
 
 kills-disks: venv  ## downloads under power cuts, full and failing disks (root and strace are needed)
@@ -83,6 +83,12 @@ continuity: venv  ## TIMES=10 of each: killed, timed out, cleared, cut off in a 
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live
+
+bench-batch: venv  ## batches on 10,000 keys of every server of `make servers` beside Airflow's operators and s5cmd
+	$(BIN)/python -m benchmarks.batch
+
+kills-big-copy: venv  ## a copy of 6 GiB killed and continued, on Ceph when it runs (make servers), else on the model server
+	$(BIN)/python -m tests.kills.big_copy
 
 bench: venv  ## uploads, downloads, small objects and memory beside boto3, s5cmd, rclone and obstore: ratios in one run
 	$(BIN)/python -m benchmarks.upload

@@ -5,7 +5,7 @@ One CopyObject up to what it can carry, parts above that (``copy_parts``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy_job import CopyJob
@@ -16,6 +16,7 @@ from orbit_airflow.engine.errors import (
     AccessDenied,
     ConfigError,
     IntegrityError,
+    InvalidRequest,
     NotFound,
     OrbitError,
     PreconditionFailed,
@@ -24,7 +25,7 @@ from orbit_airflow.engine.errors import (
 )
 from orbit_airflow.engine.events import TransferCompleted, TransferDirection, TransferFailed, TransferStarted
 from orbit_airflow.engine.model import CopyResult, Integrity, ObjectInfo, ObjectRef, WriteReceipt
-from orbit_airflow.engine.options import CopyOptions
+from orbit_airflow.engine.options import CopyOptions, Pairs
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
 from orbit_airflow.engine.store import CopyRequest
 from orbit_airflow.engine.token import Ledger, NoTokens, Outcome, TokenStore
@@ -57,13 +58,15 @@ class CopyFlow:
         self._flow: PartsCopy | None = None
         self._started = call.monotonic()
 
-    def run(self) -> CopyResult:
-        """The finished copy. NotFound is the source's; ConfigError for more than the store can hold;
-        PreconditionFailed when the source changed; TargetExists when replace is False and the key is taken.
+    def run(self, seen: ObjectInfo | None = None) -> CopyResult:
+        """The finished copy. ``seen``: the source as the caller has just looked at it, which is not done again then.
+
+        NotFound is the source's; ConfigError for more than the store can hold; PreconditionFailed when the source
+        changed; TargetExists when replace is False and the key is taken.
         """
         call = self._call
         self._refuse_nothing_to_do()
-        info = call.store.head(self._source)
+        info = seen or call.store.head(self._source)
         self._refuse(info)
         in_parts = info.size > self._threshold
         request = copy_request(self._source, info, self._options, in_parts=in_parts)
@@ -128,7 +131,10 @@ class CopyFlow:
                 key=self._target.key, total_bytes=info.size, direction=TransferDirection.COPY, part_size=info.size
             )
         )
+        tags = self._tags_at_risk(info, request)
         receipt, integrity = self._proved(info, self._copied(info, request))
+        if tags:
+            self._tag_again(receipt, tags)
         outcome = Outcome(receipt.etag, info.size, integrity, None, receipt.version_id, receipt.checksum)
         return _Copied(outcome, info.size)
 
@@ -179,6 +185,27 @@ class CopyFlow:
                 call.pause(attempt, exc)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
+    def _tags_at_risk(self, info: ObjectInfo, request: CopyRequest) -> Pairs:
+        """Some stores drop the tags of a copy with new metadata; onto itself, nobody could read them afterwards."""
+        if not info.tag_count or not request.replace_metadata or request.replace_tags:
+            return ()
+        try:
+            return self._call.store.get_tags(request.source)
+        except AccessDenied:
+            self._call.notice("the source's tags may not be looked at; whether the copy keeps them is up to the store")
+            return ()
+
+    def _tag_again(self, receipt: WriteReceipt, tags: Pairs) -> None:
+        call, ref = self._call, replace(self._target, version_id=receipt.version_id)
+        try:
+            there = call.store.get_tags(ref)
+        except InvalidRequest:
+            # Some stores answer a write with a version id that they refuse to be asked for.
+            ref, there = self._target, call.store.get_tags(self._target)
+        if sorted(there) != sorted(tags):
+            call.notice("the store has dropped the tags of the copy; setting them now")
+            call.store.put_tags(ref, tags)
+
     def _existing(self) -> ObjectInfo | None:
         try:
             return self._call.store.head(self._target)
@@ -193,7 +220,8 @@ class CopyFlow:
         integrity = compared(info, receipt.etag, receipt.checksum)
         if integrity is Integrity.SIZE_ETAG:
             self._refuse_another_source(info)
-        if integrity is Integrity.FULL_CRC:
+        if integrity is Integrity.FULL_CRC or (integrity is Integrity.MD5 and info.checksum is None):
+            # The strongest that these two can give each other: HEAD could add nothing.
             return receipt, integrity
         found = self._existing()
         if found is None or found.etag != receipt.etag:

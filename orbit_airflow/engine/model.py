@@ -291,7 +291,8 @@ class ObjectInfo:
 
     ``storage_class`` None is STANDARD. ``archive_status`` is that of INTELLIGENT_TIERING's archive tiers. ``restore``
     is None for what was never archived, or is archived and nobody has asked for it. ``retention`` is the Object Lock
-    mode. ``customer_key``: encrypted with a key that the store does not keep (SSE-C).
+    mode. ``customer_key``: encrypted with a key that the store does not keep (SSE-C). ``tag_count`` is 0 also where the
+    store does not tell it.
     """
 
     ref: ObjectRef
@@ -311,6 +312,7 @@ class ObjectInfo:
     customer_key: bool = False
     retention: str | None = None
     legal_hold: bool = False
+    tag_count: int = 0
 
     def metadata_value(self, name: str) -> str | None:
         """A user metadata value by its lower-case name, or None."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from orbit_airflow.engine import Credentials, EngineConfig, FileTokenStore, ObjectRef, TransferEngine, UploadOptions
 from orbit_airflow.engine.plan import StoreLimits
 from orbit_airflow.engine.stores.client import make_client
+from tests.kills.batches import KEPT, PLAIN, batches, cases, report_batches
 from tests.kills.down_campaign import SMALL_PARTS, at_system_calls, downloads
 from tests.kills.plan import Run, draw_runs
 from tests.kills.tries import Try, Work, Workplace, run_try
@@ -33,6 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
     shape = Shape(arguments.parts, arguments.part_size)
     if arguments.direction == "down":
         return _down(arguments, shape)
+    if arguments.direction == "batch":
+        return _batches(arguments, shape)
     print(f"seed {arguments.seed}: {arguments.runs} uploads of {shape.parts} parts of {shape.part_size // KIB} KiB")
     with tempfile.TemporaryDirectory(prefix="orbit-kills-") as home:
         directory = Path(home)
@@ -57,15 +60,29 @@ def _down(arguments: argparse.Namespace, shape: Shape) -> int:
     return report(verdicts, shape)
 
 
+def _batches(arguments: argparse.Namespace, shape: Shape) -> int:
+    chosen = cases(arguments.keys, arguments.page_keys, arguments.workers)
+    if arguments.only is not None:
+        chosen = chosen[arguments.only : arguments.only + 1]
+    print(f"seed {arguments.seed}: {len(chosen)} batches of {arguments.keys} keys, {arguments.workers} workers")
+    buckets = ("--bucket", PLAIN, "--bucket", f"{KEPT}:versioned")
+    with tempfile.TemporaryDirectory(prefix="orbit-kills-") as home, ModelProcess(*buckets) as server:
+        place = workplace(arguments.workers, shape, server, Path(home))
+        return report_batches(batches(place, chosen, arguments.seed))
+
+
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("--direction", choices=("up", "down"), default="up")
+    parser.add_argument("--direction", choices=("up", "down", "batch"), default="up")
     parser.add_argument("--directory", help="where files are made (default: the temporary directory)")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=20260917)
     parser.add_argument("--parts", type=int, default=44)
     parser.add_argument("--part-size", type=int, default=2048 * KIB)
     parser.add_argument("--only", type=int, help="play this run again, alone")
+    parser.add_argument("--keys", type=int, default=20_000, help="of each batch")
+    parser.add_argument("--page-keys", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=4, help="of each batch")
     parser.add_argument("--no-system-calls", action="store_true", help="downloads: leave out what needs strace")
     return parser.parse_args(words)
 

@@ -16,3 +16,11 @@ def test_killed_transfers_continue(direction: str) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "10 passed, 0 failed" in ended.stdout
+
+
+def test_killed_batches_continue() -> None:
+    """Every verb; every key's final state, every line of the report."""
+    command = [sys.executable, "-m", "tests.kills", "--direction", "batch", "--keys", "120", "--page-keys", "15"]
+    ended = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "12 passed, 0 failed" in ended.stdout

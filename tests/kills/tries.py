@@ -35,15 +35,20 @@ class Try:
 
 
 class SuicidalTokens(FileTokenStore):
-    """A FileTokenStore that kills its own process right before or right after it saves a given phase."""
+    """A FileTokenStore that kills its own process right before or right after it saves a given phase (a token without
+    phases: "") for the ``nth`` time.
+    """
 
     def __init__(self, directory: Path, kill: Kill | None) -> None:
         super().__init__(directory)
         self._kill = kill
+        self._seen = 0
 
     def save(self, key: str, token: dict[str, Any]) -> bool:
         """Save, with death on the way."""
-        here = self._kill is not None and self._kill.kind == "token" and token["phase"] == self._kill.point
+        meant = self._kill is not None and self._kill.kind == "token" and token.get("phase", "") == self._kill.point
+        self._seen += meant
+        here = meant and self._kill is not None and self._seen == self._kill.nth
         if here and self._kill is not None and self._kill.stage == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         kept = super().save(key, token)
@@ -69,8 +74,13 @@ Work = Callable[[TransferEngine, FileTokenStore, int], dict[str, Any]]
 Attach = Callable[[int], AbstractContextManager[object]]
 
 
-def run_try(place: Workplace, work: Work, kill: Kill | None, number: int, attach: Attach | None = None) -> Try:
-    """Fork, transfer, kill as planned, and collect. A process that hangs is killed and counts as an error."""
+def run_try(
+    place: Workplace, work: Work, kill: Kill | None, number: int, attach: Attach | None = None,
+    limit: float = TRY_SECONDS,
+) -> Try:  # fmt: skip
+    """Fork, transfer, kill as planned, and collect. A process that is not done after ``limit`` seconds is killed and
+    counts as an error.
+    """
     place.server.clear_faults()
     pid_file, out = place.directory / "victim.pid", place.directory / "result.json"
     out.unlink(missing_ok=True)
@@ -88,7 +98,7 @@ def run_try(place: Workplace, work: Work, kill: Kill | None, number: int, attach
     with attach(pid) if attach is not None else nullcontext():
         os.write(writer, b"g")
         os.close(writer)
-        status, hung = _wait(pid, kill)
+        status, hung = _wait(pid, kill, limit)
     told = json.loads(out.read_text()) if out.exists() else {}
     error = "hung" if hung else told.get("error")
     killed = os.WIFSIGNALED(status) and not hung
@@ -97,7 +107,7 @@ def run_try(place: Workplace, work: Work, kill: Kill | None, number: int, attach
     return Try(killed, time.monotonic() - started, None if killed else told.get("result"), error)
 
 
-def _wait(pid: int, kill: Kill | None) -> tuple[int, bool]:
+def _wait(pid: int, kill: Kill | None, limit: float) -> tuple[int, bool]:
     started = time.monotonic()
     deadline = kill.seconds if kill is not None and kill.kind == "time" else None
     while True:
@@ -108,7 +118,7 @@ def _wait(pid: int, kill: Kill | None) -> tuple[int, bool]:
         if deadline is not None and elapsed >= deadline:
             os.kill(pid, signal.SIGKILL)
             return os.waitpid(pid, 0)[1], False
-        if elapsed > TRY_SECONDS:
+        if elapsed > limit:
             os.kill(pid, signal.SIGKILL)
             return os.waitpid(pid, 0)[1], True
         time.sleep(0.001)

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
@@ -14,7 +15,7 @@ from tests.model_server.faults import Fault
 from tests.model_server.records import RequestRecord
 from tests.model_server.seeds import Seed
 from tests.model_server.state import Versioning
-from tests.model_server.views import OpenUpload, VersionView
+from tests.model_server.views import OpenUpload, VersionState, VersionView
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _TIMEOUT_SECONDS = 30.0
@@ -56,6 +57,19 @@ class ModelClient:
         """Put an object there without a request: its bytes, parts, ETag and checksum as they are given."""
         self._request("POST", "seed", seed.to_json())
         return self.versions(seed.bucket, seed.key)[0]
+
+    def seed_many(self, seed: Seed, keys: Sequence[str]) -> None:
+        """The same object under each of the keys."""
+        self._request("POST", "seeds", {"seed": seed.to_json(), "keys": list(keys)})
+
+    def census(self, bucket: str) -> dict[str, list[VersionState]]:
+        """Every key of a bucket with its versions and delete markers, the oldest first."""
+        found = json.loads(self._request("GET", "census", bucket=bucket))
+        return {key: [VersionState(*item) for item in versions] for key, versions in found.items()}
+
+    def empty(self) -> None:
+        """Take every object and every open upload out of all buckets."""
+        self._request("POST", "empty")
 
     def inject(self, fault: Fault) -> None:
         """Put a fault rule in force."""

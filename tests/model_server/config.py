@@ -46,6 +46,8 @@ class ServerProfile:
     # As if every bucket had Object Lock with a default retention: bytes come with their MD5 or a checksum.
     object_lock: bool = False
     customer_keys_blocked: bool = False
+    # A CopyObject with new metadata takes the tags away, whatever the tagging directive says (Ceph).
+    new_metadata_drop_tags: bool = False
     # In DeleteObjects, every so manieth key fails when it is named for the first time, and leaves the key as it is; one
     # key is deleted when it is named for the first time, and not answered for.
     delete_error_every: int = 0

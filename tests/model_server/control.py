@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.model_server.errors import S3Error
@@ -9,7 +10,7 @@ from tests.model_server.exchange import World
 from tests.model_server.faults import Fault
 from tests.model_server.operations import OPERATION_NAMES
 from tests.model_server.seeds import Seed, plant
-from tests.model_server.views import OpenUpload, VersionView
+from tests.model_server.views import OpenUpload, VersionState, VersionView
 from tests.model_server.wire import RequestHead, Response
 
 ROOT = "/_model/"
@@ -101,16 +102,40 @@ def _seed(world: World, _: RequestHead, values: Any) -> Response:
     return _json({})
 
 
+def _seed_many(world: World, _: RequestHead, values: Any) -> Response:
+    seed = Seed.from_json(values["seed"])
+    for key in values["keys"]:
+        plant(replace(seed, key=key), world.store, world.blobs, world.owner)
+    return _json({})
+
+
+def _census(world: World, head: RequestHead, _: Any) -> Response:
+    with world.store.lock:
+        held = {key: list(found) for key, found in world.store.bucket(head.parameter("bucket")).objects.items()}
+    return _json({key: [list(VersionState.of(version)) for version in found] for key, found in held.items()})
+
+
+def _empty(world: World, _: RequestHead, __: Any) -> Response:
+    for bucket in world.store.buckets():
+        with world.store.lock:
+            bucket.objects.clear()
+            bucket.uploads.clear()
+    return _json({})
+
+
 _HANDLERS: dict[tuple[str, str], Callable[[World, RequestHead, Any], Response]] = {
     ("GET", "log"): _log,
     ("GET", "bytes"): _bytes,
     ("GET", "uploads"): _uploads,
     ("GET", "versions"): _versions,
     ("GET", "object"): _object,
+    ("GET", "census"): _census,
     ("POST", "faults"): _add_fault,
     ("DELETE", "faults"): _clear_faults,
     ("POST", "reset"): _reset,
     ("POST", "rate"): _rate,
     ("POST", "bucket"): _bucket,
     ("POST", "seed"): _seed,
+    ("POST", "seeds"): _seed_many,
+    ("POST", "empty"): _empty,
 }

@@ -62,6 +62,7 @@ class Seed:
     etag: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.parts and sum(self.parts) != len(self.data):
@@ -101,6 +102,7 @@ def plant(seed: Seed, store: Store, blobs: BlobStore, owner: Credentials) -> Sto
         metadata=dict(seed.metadata),
         system={"content-type": "binary/octet-stream"},
         storage_class=seed.storage_class,
+        tags=tuple(seed.tags.items()),
     )
     version = StoredVersion(seed.key, "null", content, _etag(seed, content), traits, store.now(), owner)
     version.multipart = bool(seed.parts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.model_server.state import StoredVersion, Upload
 from tests.model_server.xml_text import iso_time
@@ -77,4 +77,27 @@ class VersionView:
             checksum_algorithm=checksum.algorithm.name if checksum else "",
             checksum_type=checksum.type if checksum else "",
             _read=version.read,
+        )
+
+
+class VersionState(NamedTuple):
+    """What a batch can change of a version, in short: for looking at thousands of keys at once."""
+
+    version_id: str
+    delete_marker: bool
+    etag: str
+    storage_class: str
+    metadata: dict[str, str]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, version: StoredVersion) -> "VersionState":
+        traits = version.traits
+        return cls(
+            version.version_id,
+            version.delete_marker,
+            version.etag,
+            traits.storage_class,
+            dict(traits.metadata),
+            dict(traits.tags),
         )

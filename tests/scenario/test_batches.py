@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +105,33 @@ def test_a_store_that_throttles_is_not_stormed(stage: Stage, server: ModelServer
     assert len(server.records("PutObjectTagging")) <= 1.3 * 150
 
 
+@pytest.mark.parametrize("bucket", [PLAIN, KEPT])
+def test_errors_a_forgotten_key_and_throttling_at_once(
+    stage: Stage, server: ModelServer, bucket: str, tmp_path: Path
+) -> None:
+    """Outcome and report exact; of all requests, refused ones too, at most 1.3 times those that are needed: one per
+    page, one more for each page with a key to be named again, and where versions are kept a look at that key.
+    """
+    engine = stage.engine()
+    keys = _fill(engine, bucket, 300)
+    server.reset()
+    _profile(server, delete_error_every=7, delete_forgets=3, requests_per_second=50)
+    server._world.served.clear()
+    config = BatchConfig(retry_delay=0.01, page_keys=3, max_concurrent=10)
+    report = tmp_path / "report.jsonl"
+    result = engine.batch.run(Delete(bucket=bucket), keys, config, BatchRun(report=str(report)))
+    assert (result.total, result.successful, result.failed) == (300, 300, 0)
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(line["key"], line["outcome"]) for line in lines] == [(key, "done") for key in keys]
+    repeated = 300 // 7 + 1
+    needed = 100 + repeated + (repeated if bucket == KEPT else 0)
+    sent = len(server.records())
+    assert sent <= 1.3 * needed
+    _profile(server)
+    assert _markers(server, keys) == [int(bucket == KEPT)] * 300
+    assert list(engine.iter_objects(KeyPrefix(bucket))) == []
+
+
 def test_tags_and_metadata_are_merged(stage: Stage, server: ModelServer) -> None:
     """On the wire, too; what was there stays."""
     engine = stage.engine()
@@ -114,6 +143,18 @@ def test_tags_and_metadata_are_merged(stage: Stage, server: ModelServer) -> None
     assert dict(store.get_tags(ref)) == {"a": "b", "c": "d & e"}
     assert store.head(ref).metadata == (("project", "x"),)
     assert len(server.versions(KEPT, keys[0])) == 2
+
+
+def test_new_metadata_cost_no_tags(stage: Stage, server: ModelServer) -> None:
+    """Of a store that drops them from a copy with new metadata: they are set again, and that is told."""
+    engine, events = stage.engine(), list[TransferEvent]()
+    keys = _fill(engine, KEPT, 3)
+    _profile(server, new_metadata_drop_tags=True)
+    work = UpdateMetadata(bucket=KEPT, metadata=(("project", "x"),))
+    result = engine.batch.run(work, keys, QUICK, BatchRun(reporter=events.append))
+    assert (result.successful, result.failed) == (3, 0)
+    assert [dict(stage.store().get_tags(engine.address(f"s3://{KEPT}/{key}"))) for key in keys] == [{"a": "b"}] * 3
+    assert any(isinstance(event, Notice) and "dropped the tags" in event.message for event in events)
 
 
 def test_a_store_that_knows_md5_alone_is_served(stage: Stage, server: ModelServer) -> None:

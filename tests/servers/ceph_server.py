@@ -39,7 +39,8 @@ _PROGRAMS = (
     "openssl",
 )
 _TEMPLATE = Path(__file__).with_name("ceph.conf.in")
-_BLOCK_BYTES = 16 << 30
+# Room for a 6 GiB object, its copy, and the parts of both; a sparse file.
+_BLOCK_BYTES = 20 << 30
 _PORTS = 16
 _STORAGE_CLASSES = (
     "STANDARD",

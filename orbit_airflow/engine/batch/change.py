@@ -120,7 +120,7 @@ class Copy(_Changing):
         return found if _is_copy(found, info, self.options) else None
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
-        """One CopyObject, and the looks at source and target."""
+        """One CopyObject, and the looks at source and, where the answer proves nothing, target."""
         del entry
         return Counter({"HeadObject": 2, "CopyObject": 1})
 
@@ -171,13 +171,13 @@ class ChangeStorageClass(_Changing):
             return KeyOutcome.skipped(entry, here)
         _refuse_archived(info)
         options = CopyOptions(storage_class=self.storage_class, if_match=info.etag)
-        return _onto_itself(call, self.bucket, entry, options)
+        return _onto_itself(call, entry, info, options)
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
         """Nothing for what is there already."""
         if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
             return Counter()
-        return Counter({"HeadObject": 2, "CopyObject": 1})
+        return Counter({"HeadObject": 1, "CopyObject": 1})
 
     def warnings(self) -> tuple[str, ...]:
         """What it costs that a price list does not show at once."""
@@ -222,14 +222,13 @@ class UpdateMetadata(_Changing):
         if wanted == had:
             return KeyOutcome.skipped(entry, "it has this metadata already")
         _refuse_archived(info)
-        return _onto_itself(
-            call, self.bucket, entry, CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
-        )
+        options = CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
+        return _onto_itself(call, entry, info, options)
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
-        """One copy, and the looks."""
+        """One copy, and a look."""
         del entry
-        return Counter({"HeadObject": 2, "CopyObject": 1})
+        return Counter({"HeadObject": 1, "CopyObject": 1})
 
     def warnings(self) -> tuple[str, ...]:
         """A copy is a version."""
@@ -296,7 +295,6 @@ def _refuse_archived(info: ObjectInfo) -> None:
         raise ObjectArchived(f"the object is in {info.archive_status or info.storage_class}; restore it first", context)
 
 
-def _onto_itself(call: Call, bucket: str, entry: KeyEntry, options: CopyOptions) -> KeyOutcome:
-    ref = ObjectRef(bucket, entry.key)
-    result = CopyFlow(call, ref, ref, options).run()
+def _onto_itself(call: Call, entry: KeyEntry, info: ObjectInfo, options: CopyOptions) -> KeyOutcome:
+    result = CopyFlow(call, info.ref, info.ref, options).run(info)
     return KeyOutcome.done(entry, result.version_id, result.not_kept)

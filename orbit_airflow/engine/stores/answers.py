@@ -114,6 +114,7 @@ def info_in(answer: Answer, ref: ObjectRef, size: int, checksum: Checksum | None
         customer_key=bool(answer.get("SSECustomerAlgorithm")),
         retention=answer.get("ObjectLockMode"),
         legal_hold=answer.get("ObjectLockLegalHoldStatus") == "ON",
+        tag_count=int(answer.get("TagCount") or 0),
     )
 
 

@@ -236,6 +236,8 @@ def _copied_traits(ex: Exchange, source: StoredVersion) -> ObjectTraits:
         given = replace(given, metadata=had.metadata, system={**kept, **redirect})
     if ex.head.header("x-amz-tagging-directive", "COPY") == "COPY":
         given = replace(given, tags=had.tags)
+    if ex.world.profile.new_metadata_drop_tags and ex.head.header("x-amz-metadata-directive") == "REPLACE":
+        given = replace(given, tags=())
     return given
 
 

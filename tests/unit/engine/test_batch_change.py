@@ -180,3 +180,20 @@ def test_five_broken_keys_fail_alone() -> None:
     result = engine_on(store).batch.run(work, keys, config)
     assert (result.total, result.failed, result.successful) == (100, 5, 95)
     assert sent(memory, "put_tags") == 95
+
+
+@pytest.mark.parametrize("name", ["class", "metadata"])
+def test_a_change_costs_one_look_and_one_copy(name: str) -> None:
+    """As the plan says: who has looked at the object does not look again before copying it."""
+    memory = MemoryStore()
+    keys = fill(memory, numbered(12))
+    CHANGES[name](engine_on(memory), keys)
+    assert (sent(memory, "head"), sent(memory, "copy")) == (12, 12)
+
+
+def test_a_copy_that_its_md5_proves_is_not_looked_at() -> None:
+    """Where neither side has a checksum, HEAD could add nothing to equal MD5s."""
+    memory = MemoryStore(checksums=False)
+    keys = fill(memory, numbered(12))
+    assert engine_on(memory).batch.copy(keys, "copies/", QUICK).successful == 12
+    assert (sent(memory, "head"), sent(memory, "copy")) == (12, 12)
