@@ -23,7 +23,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "Orbit S3",
-                "python-modules": ["orbit_airflow.operators.transfer", "orbit_airflow.operators.download"],
+                "python-modules": [
+                    "orbit_airflow.operators.transfer",
+                    "orbit_airflow.operators.download",
+                    "orbit_airflow.operators.batch",
+                ],
             }
         ],
         "extra-links": [

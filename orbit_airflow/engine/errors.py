@@ -17,6 +17,7 @@
      ├ RestartsExhausted        the upload vanished again and again      RETRY
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
      ├ BatchRefused             a guard refused the batch as a whole     FAIL
+     ├ BatchFailed              keys of a batch failed; the others are done FAIL
      └ StoreError               one request failed                       FAIL
         ├ NotFound              no such key, bucket or version           FAIL
         │  └ ObjectDeleted      a delete marker is what is there         FAIL
@@ -196,6 +197,10 @@ class StateUnavailable(OrbitError):
 
 class BatchRefused(OrbitError):
     """A guard (max_keys, max_delete_percent, require_non_empty) refused the batch before it changed anything."""
+
+
+class BatchFailed(OrbitError):
+    """More keys of a batch failed than the caller allows, after all their repetitions; the other keys are done."""
 
 
 class StoreError(OrbitError):

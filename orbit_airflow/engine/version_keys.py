@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from orbit_airflow.engine.call import Call
@@ -25,7 +25,7 @@ class VersionKeys:
     """
 
     where: KeyPrefix
-    select: Selection = Selection()
+    select: Selection = field(default_factory=Selection)
     whole_bucket: bool = False
 
     def __post_init__(self) -> None:

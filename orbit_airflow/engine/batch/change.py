@@ -88,10 +88,13 @@ class Copy(_Changing):
     verb = "copy"
 
     def __post_init__(self) -> None:
-        KeyPrefix(self.bucket, self.strip_prefix)
-        KeyPrefix(self.target_bucket, self.dest_prefix)
+        self._check_addresses()
         if self.target_bucket == self.bucket and self.dest_prefix == self.strip_prefix:
             raise ConfigError("this copy would put every object onto itself; choose another dest_prefix")
+
+    def _check_addresses(self) -> None:
+        KeyPrefix(self.bucket, self.strip_prefix)
+        KeyPrefix(self.target_bucket, self.dest_prefix)
 
     @property
     def target_bucket(self) -> str:
@@ -120,7 +123,7 @@ class Copy(_Changing):
             found = call.store.head(target)
         except NotFound:
             return None
-        return found if _is_copy(found, info, self.options) else None
+        return found if is_copy(found, info, self.options) else None
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
         """One CopyObject, and the looks at source and target."""
@@ -137,7 +140,7 @@ def _unmarked(metadata: Pairs) -> list[tuple[str, str]]:
     return sorted(item for item in metadata if item[0] != MARK)
 
 
-def _is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> bool:
+def is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> bool:
     """True when the target is what this copy would make. Without comparable checksums: size, metadata, and a time
     behind the source's last write, by the store's own clock.
     """
@@ -154,7 +157,8 @@ def _is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> boo
     if found.etag == source.etag:
         return True
     made, written = found.last_modified, source.last_modified
-    return "-" in source.etag and made is not None and written is not None and made >= written
+    in_parts = "-" in source.etag + found.etag
+    return in_parts and made is not None and written is not None and made >= written
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,9 +92,7 @@ class BatchFlow:
 
     def _hands(self) -> Hands:
         job = self._job
-        return Hands(
-            call=job.paced, policy=job.config.policy, tokens=job.tokens, untimed=lambda: job.pace.until(None)
-        )
+        return Hands(call=job.paced, policy=job.config.policy, tokens=job.tokens, untimed=lambda: job.pace.until(None))
 
     def _settled(self, token: BatchToken, noted: list[Page]) -> BatchToken:
         """Where a killed try's deletes can neither be named again nor were noted: what is gone of its window counts."""
@@ -213,6 +211,7 @@ class BatchFlow:
                 total=max(total or 0, window.seen),
                 succeeded=counts.done + counts.skipped,
                 failed=counts.failed,
+                more=total is None and not final,
             )
         )
 

@@ -14,6 +14,7 @@ from orbit_airflow.engine.batch.estimate import BatchPlan, ManifestWriter, Price
 from orbit_airflow.engine.batch.flow import BatchFlow, BatchJob
 from orbit_airflow.engine.batch.report import report_at
 from orbit_airflow.engine.batch.result import BatchResult
+from orbit_airflow.engine.batch.token import batch_target
 from orbit_airflow.engine.batch.work import BatchWork
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import ConfigError
@@ -25,7 +26,7 @@ from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.resilience.pace import Pace
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.storage_class import StorageClass
-from orbit_airflow.engine.token import NoTokens, TokenStore
+from orbit_airflow.engine.token import NoTokens, TokenStore, state_key
 from orbit_airflow.engine.version_keys import VersionKeys
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class Batches:
                 clock=call.monotonic,
             )
             return BatchFlow(job).run()
+
+    def forget(self, work: BatchWork, config: BatchConfig | None, how: BatchRun) -> None:
+        """Drop the cursor that ``run`` with these arguments has left: the next such call begins anew."""
+        if how.tokens is not None:
+            target = batch_target(work.verb, work.words(), (config or BatchConfig()).page_keys)
+            how.tokens.drop(state_key(target))
 
     def plan(
         self, work: BatchWork, keys: Keys, *, manifest: str | None = None, prices: Prices | None = None,
@@ -166,7 +173,7 @@ def source_of(keys: Keys) -> KeySource:
 
 
 def with_versions(work: Delete, source: KeySource) -> tuple[Delete, KeySource]:
-    """What deletes all versions, if ``work`` is to: a prefix's versions are listed as such, with those of hidden keys."""
+    """What deletes all versions, if ``work`` is to: those of a prefix are listed as such, hidden keys and all."""
     if work.all_versions and isinstance(source, PrefixKeys):
         versions = VersionKeys(where=source.where, select=source.select, whole_bucket=source.whole_bucket)
         return replace(work, all_versions=False), versions
