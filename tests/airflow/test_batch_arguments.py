@@ -125,7 +125,7 @@ def test_a_prefix_with_filters_and_a_manifest() -> None:
         "storage_classes": "GLACIER",
         "modified_after": "2026-01-01T00:00:00+00:00",
     }
-    source = source_from({**NOTHING, **told}, "b")
+    source = source_from({**NOTHING, **told}, "lake")
     assert isinstance(source, PrefixKeys)
     assert (source.select.min_size, source.select.storage_classes) == (10, ("GLACIER",))
     assert source.select.modified_after == datetime(2026, 1, 1, tzinfo=UTC)
