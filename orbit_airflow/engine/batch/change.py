@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
-from orbit_airflow.engine.batch.copying import copy_of
+from orbit_airflow.engine.batch.copying import copy_of, forget_copy
 from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.batch.work import Hands, Worker
 from orbit_airflow.engine.call import Call
@@ -114,6 +114,7 @@ class Copy(_Changing):
         if again:
             found = self._made_before(hands.call, info, target)
             if found is not None:
+                forget_copy(hands, info, source, target, self.options)
                 return KeyOutcome.done(entry, found.version_id, not_kept(info))
         result = copy_of(hands, info, source, target, self.options)
         return KeyOutcome.done(entry, result.version_id, result.not_kept)
@@ -178,12 +179,12 @@ class ChangeStorageClass(_Changing):
 
     def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object."""
-        del again
         here = f"it is in {self.storage_class} already"
         if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
             return KeyOutcome.skipped(entry, here)
         info = _present(hands.call, self.bucket, entry)
         if _class_of(info.storage_class) == self.storage_class:
+            _forget_if(again, hands, info)
             return KeyOutcome.skipped(entry, here)
         _refuse_archived(info)
         options = CopyOptions(storage_class=self.storage_class, if_match=info.etag)
@@ -231,11 +232,11 @@ class UpdateMetadata(_Changing):
 
     def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object; what has the metadata already is skipped. The engine's mark of the upload is not kept."""
-        del again
         info = _present(hands.call, self.bucket, entry)
         had = {name: value for name, value in info.metadata if name != MARK}
         wanted = dict(self.metadata) if self.replace else {**had, **dict(self.metadata)}
         if wanted == had:
+            _forget_if(again, hands, info)
             return KeyOutcome.skipped(entry, "it has this metadata already")
         _refuse_archived(info)
         options = CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
@@ -309,6 +310,12 @@ def _refuse_archived(info: ObjectInfo) -> None:
     if (info.storage_class in _ARCHIVES or info.archive_status is not None) and not readable:
         context = RequestContext("HeadObject", info.ref.bucket, info.ref.key, code="InvalidObjectState")
         raise ObjectArchived(f"the object is in {info.archive_status or info.storage_class}; restore it first", context)
+
+
+def _forget_if(again: bool, hands: Hands, info: ObjectInfo) -> None:  # noqa: FBT001 - the flow's own word
+    if again:
+        ref = ObjectRef(info.ref.bucket, info.ref.key)
+        forget_copy(hands, info, ref, ref, CopyOptions())
 
 
 def _onto_itself(hands: Hands, info: ObjectInfo, entry: KeyEntry, options: CopyOptions) -> KeyOutcome:

@@ -25,8 +25,14 @@ def copy_of(hands: Hands, info: ObjectInfo, source: ObjectRef, target: ObjectRef
         return CopyFlow(call, source, target, options, info=info).run()
     hands.untimed()
     result = CopyFlow(call, source, target, options, hands.tokens, info=info).run()
-    hands.tokens.drop(state_key(copy_hash(source, target)))
+    forget_copy(hands, info, source, target, options)
     return result
+
+
+def forget_copy(hands: Hands, info: ObjectInfo, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> None:
+    """Drop the token of a copy that is there: a try may have been killed between the two."""
+    if copied_in_parts(hands.call.config, options, info):
+        hands.tokens.drop(state_key(copy_hash(source, target)))
 
 
 def _without_transfers(reporter: Reporter) -> Reporter:
