@@ -29,6 +29,7 @@ def get_provider_info() -> dict[str, Any]:
                     "orbit_airflow.operators.versions",
                     "orbit_airflow.operators.restore",
                     "orbit_airflow.operators.prune",
+                    "orbit_airflow.operators.batch",
                 ],
             }
         ],

@@ -289,7 +289,7 @@ class TransferReporter:
 
     def _batch_moved(self, event: BatchProgress) -> None:
         percentage = round(event.percentage, 1)
-        ended = event.completed >= event.total
+        ended = event.completed >= event.total and not event.more
         self._show(
             at_once=ended,
             phase="batch",

@@ -25,10 +25,12 @@ _DOWNLOAD = Words(
     noun="download", doing="downloading", rest="fetching", done="received", piece="range", moved="bytes_received"
 )
 _COPY = Words(noun="copy", doing="copying", rest="copying", done="copied", piece="part", moved="bytes_copied")
+_BATCH = Words(noun="batch", doing="batch", rest="working on", done="done", piece="page", moved="bytes_sent")
 _ALL = {
     TransferDirection.UPLOAD: _UPLOAD,
     TransferDirection.DOWNLOAD: _DOWNLOAD,
     TransferDirection.COPY: _COPY,
+    TransferDirection.BATCH: _BATCH,
 }
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from orbit_airflow.engine.runner import Cancellation
     from orbit_airflow.engine.storage_class import StorageClass
     from orbit_airflow.engine.token import FileTokenStore, ResumeState
+    from orbit_airflow.engine.version_keys import VersionKeys
 
 _HOMES = {
     "BackoffStrategy": "resilience.policy",
@@ -104,6 +105,7 @@ _HOMES = {
     "TransferStats": "events",
     "UploadOptions": "options",
     "UploadResult": "model",
+    "VersionKeys": "version_keys",
     "with_retry": "resilience.policy",
 }
 
@@ -161,6 +163,7 @@ __all__ = [
     "UpdateMetadata",
     "UploadOptions",
     "UploadResult",
+    "VersionKeys",
     "engine_over",
     "open_engine",
     "with_retry",

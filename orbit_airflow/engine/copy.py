@@ -25,7 +25,7 @@ from orbit_airflow.engine.errors import (
 )
 from orbit_airflow.engine.events import TransferCompleted, TransferDirection, TransferFailed, TransferStarted
 from orbit_airflow.engine.model import CopyResult, Integrity, ObjectInfo, ObjectRef, WriteReceipt
-from orbit_airflow.engine.options import CopyOptions, Pairs
+from orbit_airflow.engine.options import CopyOptions, EngineConfig, Pairs
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
 from orbit_airflow.engine.store import CopyRequest
 from orbit_airflow.engine.token import Ledger, NoTokens, Outcome, TokenStore
@@ -42,33 +42,44 @@ class _Copied:
     resumed: bool = False
 
 
+def copied_in_parts(config: EngineConfig, options: CopyOptions, info: ObjectInfo) -> bool:
+    """True for an object of more bytes than one CopyObject is given."""
+    most, chosen = config.limits.max_put_size, options.multipart_threshold
+    return info.size > (most if chosen is None else min(most, chosen))
+
+
 class CopyFlow:
-    """One copy. What S3 drops on the way although a request can carry it (class, KMS key, redirect) is sent again."""
+    """One copy. What S3 drops on the way although a request can carry it (class, KMS key, redirect) is sent again.
+
+    ``info``: the source as the caller has just seen it; then it is not asked for again.
+    """
 
     def __init__(
-        self, call: Call, source: ObjectRef, target: ObjectRef, options: CopyOptions, tokens: TokenStore | None = None
-    ) -> None:
+        self, call: Call, source: ObjectRef, target: ObjectRef, options: CopyOptions, tokens: TokenStore | None = None,
+        *, info: ObjectInfo | None = None,
+    ) -> None:  # fmt: skip
         self._call = call
         self._source = source
         self._target = target
         self._options = options
+        self._info = info
         kept = tokens if tokens is not None and options.resume else NoTokens()
         self._hash = copy_hash(source, target)
         self._ledger = Ledger(kept, self._hash, CopyToken.from_mapping)
         self._flow: PartsCopy | None = None
         self._started = call.monotonic()
 
-    def run(self, seen: ObjectInfo | None = None) -> CopyResult:
-        """The finished copy. ``seen``: the source as the caller has just looked at it, which is not done again then.
+    def run(self) -> CopyResult:
+        """The finished copy.
 
         NotFound is the source's; ConfigError for more than the store can hold; PreconditionFailed when the source
         changed; TargetExists when replace is False and the key is taken.
         """
         call = self._call
         self._refuse_nothing_to_do()
-        info = seen or call.store.head(self._source)
+        info = self._info or call.store.head(self._source)
         self._refuse(info)
-        in_parts = info.size > self._threshold
+        in_parts = copied_in_parts(call.config, self._options, info)
         request = copy_request(self._source, info, self._options, in_parts=in_parts)
         try:
             done = self._in_parts(info, request) if in_parts else self._at_once(info, request)
@@ -90,12 +101,6 @@ class CopyFlow:
             )
         )
         return result
-
-    @property
-    def _threshold(self) -> int:
-        """The most bytes that one CopyObject is given."""
-        most, chosen = self._call.config.limits.max_put_size, self._options.multipart_threshold
-        return most if chosen is None else min(most, chosen)
 
     def _refuse_nothing_to_do(self) -> None:
         same = (self._source.bucket, self._source.key) == (self._target.bucket, self._target.key)

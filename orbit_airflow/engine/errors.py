@@ -18,6 +18,7 @@
      ├ StateUnavailable         an earlier try's state cannot be read    RETRY
      ├ BatchRefused             a guard refused the batch as a whole     FAIL
      ├ BatchIncomplete          some of its keys failed, the others not  RETRY
+     ├ BatchFailed              keys of a batch failed; the others are done FAIL
      └ StoreError               one request failed                       FAIL
         ├ NotFound              no such key, bucket or version           FAIL
         │  └ ObjectDeleted      a delete marker is what is there         FAIL
@@ -205,6 +206,10 @@ class BatchIncomplete(OrbitError):
     """
 
     disposition = Disposition.RETRY
+
+
+class BatchFailed(OrbitError):
+    """More keys of a batch failed than the caller allows, after all their repetitions; the other keys are done."""
 
 
 class StoreError(OrbitError):

@@ -26,6 +26,8 @@ class TransferDirection(StrEnum):
     UPLOAD = "upload"
     DOWNLOAD = "download"
     COPY = "copy"
+    # Many objects, with or without bytes.
+    BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +150,17 @@ class TransferFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchProgress:
-    """Where a batch of objects stands: ``completed`` of ``total`` have ended, well or not."""
+    """Where a batch of objects stands: ``completed`` of ``total`` have ended, well or not.
+
+    ``more``: the source is still being read, and ``total`` is what it has shown so far.
+    """
 
     completed: int
     total: int
     succeeded: int
     failed: int
     operation_id: str = ""
+    more: bool = False
 
     @property
     def percentage(self) -> float:

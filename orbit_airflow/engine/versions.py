@@ -42,11 +42,12 @@ class UndeleteResult:
     current: ListedVersion
 
 
-def every_version(call: Call, where: KeyPrefix) -> Iterator[ListedVersion]:
+def every_version(call: Call, where: KeyPrefix, behind: str | None = None) -> Iterator[ListedVersion]:
     """All versions and delete markers of the keys that begin with the prefix, page by page in constant memory: keys in
-    the order of their UTF-8 bytes, within a key the newest first. Others' writes meanwhile may be there or not.
+    the order of their UTF-8 bytes (behind the key ``behind``), within a key the newest first. Others' writes meanwhile
+    may be there or not.
     """
-    yield from _pages(call, VersionsRequest(where=where))
+    yield from _pages(call, VersionsRequest(where=where, after=(behind, "") if behind else None))
 
 
 def versions_of(call: Call, ref: ObjectRef, *, page: int = 1000) -> Iterator[ListedVersion]:

@@ -76,10 +76,13 @@ class OrbitTransferOperator(BaseOperator):
         self._stop_wanted = True
 
     def _hook(self, orbit_options: Mapping[str, Any]) -> OrbitS3Hook:
+        return self._hook_of(self.aws_conn_id, orbit_options)
+
+    def _hook_of(self, conn_id: str | None, orbit_options: Mapping[str, Any]) -> OrbitS3Hook:
         from orbit_airflow.hooks.s3 import OrbitS3Hook
 
         return OrbitS3Hook(
-            aws_conn_id=self.aws_conn_id or None,
+            aws_conn_id=conn_id or None,
             region_name=self.region_name or None,
             verify=self.verify,
             config=self.botocore_config,

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
+from orbit_airflow.engine.batch.copying import copy_of, forget_copy
 from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.batch.work import Hands, Worker
 from orbit_airflow.engine.call import Call
-from orbit_airflow.engine.copy import CopyFlow
+from orbit_airflow.engine.copy_plan import not_kept
 from orbit_airflow.engine.errors import (
     ConfigError,
     NotFound,
@@ -28,6 +29,8 @@ from orbit_airflow.engine.proof import MARK
 from orbit_airflow.engine.storage_class import StorageClass
 
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_ADDED_VERSION = "where versions are kept, each object gains a version, and the old one is still billed"
+_ACLS = "an object's own ACL is not copied: S3 gives each copy the bucket's default"
 _MINIMUM_DAYS = {
     "STANDARD_IA": 30, "ONEZONE_IA": 30, "GLACIER_IR": 90, "GLACIER": 90, "DEEP_ARCHIVE": 180,
 }  # fmt: skip
@@ -38,11 +41,11 @@ class OneByOne:
 
     def __init__(self, work: _Changing, hands: Hands) -> None:
         self._work = work
-        self._call = hands.call
+        self._hands = hands
 
     def do(self, entries: Sequence[KeyEntry], *, again: bool) -> list[KeyOutcome]:
         """One by one."""
-        return [self._work.change(self._call, entry, again=again) for entry in entries]
+        return [self._work.change(self._hands, entry, again=again) for entry in entries]
 
 
 class _Changing:
@@ -52,7 +55,7 @@ class _Changing:
     removes = False
     bucket: str
 
-    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+    def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object. An OrbitError is this key's."""
         raise NotImplementedError  # pragma: no cover - each verb has its own
 
@@ -85,10 +88,13 @@ class Copy(_Changing):
     verb = "copy"
 
     def __post_init__(self) -> None:
-        KeyPrefix(self.bucket, self.strip_prefix)
-        KeyPrefix(self.target_bucket, self.dest_prefix)
+        self._check_addresses()
         if self.target_bucket == self.bucket and self.dest_prefix == self.strip_prefix:
             raise ConfigError("this copy would put every object onto itself; choose another dest_prefix")
+
+    def _check_addresses(self) -> None:
+        KeyPrefix(self.bucket, self.strip_prefix)
+        KeyPrefix(self.target_bucket, self.dest_prefix)
 
     @property
     def target_bucket(self) -> str:
@@ -101,37 +107,47 @@ class Copy(_Changing):
             raise ConfigError(f"the key does not begin with strip_prefix {self.strip_prefix!r}: {key!r}")
         return ObjectRef(self.target_bucket, self.dest_prefix + key[len(self.strip_prefix) :])
 
-    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+    def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One copy; when it may have been made, the target is looked at first."""
         source, target = entry.ref(self.bucket), self.target(entry.key)
+        info = hands.call.store.head(source)
         if again:
-            found = self._made_before(call, source, target)
+            found = self._made_before(hands.call, info, target)
             if found is not None:
-                return KeyOutcome.done(entry, found.version_id)
-        result = CopyFlow(call, source, target, self.options).run()
+                forget_copy(hands, info, source, target, self.options)
+                return KeyOutcome.done(entry, found.version_id, not_kept(info))
+        result = copy_of(hands, info, source, target, self.options)
         return KeyOutcome.done(entry, result.version_id, result.not_kept)
 
-    def _made_before(self, call: Call, source: ObjectRef, target: ObjectRef) -> ObjectInfo | None:
+    def _made_before(self, call: Call, info: ObjectInfo, target: ObjectRef) -> ObjectInfo | None:
         try:
             found = call.store.head(target)
         except NotFound:
             return None
-        info = call.store.head(source)
-        return found if _is_copy(found, info, self.options) else None
+        return found if is_copy(found, info, self.options) else None
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
         """One CopyObject, and the looks at source and, where the answer proves nothing, target."""
         del entry
         return Counter({"HeadObject": 2, "CopyObject": 1})
 
+    def warnings(self) -> tuple[str, ...]:
+        """What no copy keeps, and no HEAD tells."""
+        return () if self.options.acl is not None else (_ACLS,)
 
-def _is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> bool:
+
+def _unmarked(metadata: Pairs) -> list[tuple[str, str]]:
+    """A copy in parts has a mark of its own."""
+    return sorted(item for item in metadata if item[0] != MARK)
+
+
+def is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> bool:
     """True when the target is what this copy would make. Without comparable checksums: size, metadata, and a time
     behind the source's last write, by the store's own clock.
     """
     metadata = source.metadata if options.metadata is None else options.metadata
     wanted_class = options.storage_class or source.storage_class
-    if found.size != source.size or sorted(found.metadata) != sorted(metadata):
+    if found.size != source.size or _unmarked(found.metadata) != _unmarked(metadata):
         return False
     if (found.storage_class or "STANDARD") != (wanted_class or "STANDARD"):
         return False
@@ -142,7 +158,8 @@ def _is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> boo
     if found.etag == source.etag:
         return True
     made, written = found.last_modified, source.last_modified
-    return "-" in source.etag and made is not None and written is not None and made >= written
+    in_parts = "-" in source.etag + found.etag
+    return in_parts and made is not None and written is not None and made >= written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,18 +177,18 @@ class ChangeStorageClass(_Changing):
         KeyPrefix(self.bucket)
         object.__setattr__(self, "storage_class", StorageClass.parse(self.storage_class).value)
 
-    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+    def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object."""
-        del again
         here = f"it is in {self.storage_class} already"
         if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
             return KeyOutcome.skipped(entry, here)
-        info = _present(call, self.bucket, entry)
+        info = _present(hands.call, self.bucket, entry)
         if _class_of(info.storage_class) == self.storage_class:
+            _forget_if(again, hands, info)
             return KeyOutcome.skipped(entry, here)
         _refuse_archived(info)
         options = CopyOptions(storage_class=self.storage_class, if_match=info.etag)
-        return _onto_itself(call, entry, info, options)
+        return _onto_itself(hands, info, entry, options)
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
         """Nothing for what is there already."""
@@ -181,7 +198,7 @@ class ChangeStorageClass(_Changing):
 
     def warnings(self) -> tuple[str, ...]:
         """What it costs that a price list does not show at once."""
-        said = ["where versions are kept, each object gains a version, and the old one is still billed"]
+        said = [_ADDED_VERSION, _ACLS]
         if self.storage_class in _MINIMUM_DAYS:
             days = _MINIMUM_DAYS[self.storage_class]
             said.append(
@@ -213,17 +230,17 @@ class UpdateMetadata(_Changing):
             raise ConfigError("there is no metadata to merge; replace=True with none takes all away")
         object.__setattr__(self, "metadata", lower)
 
-    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+    def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object; what has the metadata already is skipped. The engine's mark of the upload is not kept."""
-        del again
-        info = _present(call, self.bucket, entry)
+        info = _present(hands.call, self.bucket, entry)
         had = {name: value for name, value in info.metadata if name != MARK}
         wanted = dict(self.metadata) if self.replace else {**had, **dict(self.metadata)}
         if wanted == had:
+            _forget_if(again, hands, info)
             return KeyOutcome.skipped(entry, "it has this metadata already")
         _refuse_archived(info)
         options = CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
-        return _onto_itself(call, entry, info, options)
+        return _onto_itself(hands, info, entry, options)
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
         """One copy, and a look."""
@@ -232,7 +249,7 @@ class UpdateMetadata(_Changing):
 
     def warnings(self) -> tuple[str, ...]:
         """A copy is a version."""
-        return ("where versions are kept, each object gains a version, and the old one is still billed",)
+        return (_ADDED_VERSION, _ACLS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,18 +270,18 @@ class TagObjects(_Changing):
         if not self.tags and not self.replace:
             raise ConfigError("there are no tags to merge; replace=True with none takes all away")
 
-    def change(self, call: Call, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+    def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object; more than ten tags after merging are a failure of the key."""
         del again
         ref = entry.ref(self.bucket)
         wanted = self.tags
         if not self.replace:
-            had = call.store.get_tags(ref)
+            had = hands.call.store.get_tags(ref)
             wanted = tuple({**dict(had), **dict(self.tags)}.items())
             if dict(wanted) == dict(had):
                 return KeyOutcome.skipped(entry, "it has these tags already")
             check_attributes(ObjectAttributes(tags=tuple(item for item in wanted if not item[0].startswith("aws:"))))
-        call.store.put_tags(ref, wanted)
+        hands.call.store.put_tags(ref, wanted)
         return KeyOutcome.done(entry)
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
@@ -295,6 +312,13 @@ def _refuse_archived(info: ObjectInfo) -> None:
         raise ObjectArchived(f"the object is in {info.archive_status or info.storage_class}; restore it first", context)
 
 
-def _onto_itself(call: Call, entry: KeyEntry, info: ObjectInfo, options: CopyOptions) -> KeyOutcome:
-    result = CopyFlow(call, info.ref, info.ref, options).run(info)
+def _forget_if(again: bool, hands: Hands, info: ObjectInfo) -> None:  # noqa: FBT001 - the flow's own word
+    if again:
+        ref = ObjectRef(info.ref.bucket, info.ref.key)
+        forget_copy(hands, info, ref, ref, CopyOptions())
+
+
+def _onto_itself(hands: Hands, info: ObjectInfo, entry: KeyEntry, options: CopyOptions) -> KeyOutcome:
+    ref = ObjectRef(info.ref.bucket, entry.key)
+    result = copy_of(hands, info, ref, ref, options)
     return KeyOutcome.done(entry, result.version_id, result.not_kept)

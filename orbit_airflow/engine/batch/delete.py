@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.batch.work import Hands, Unfinished, Worker
@@ -24,11 +24,12 @@ from orbit_airflow.engine.errors import (
     StoreError,
     Unavailable,
 )
-from orbit_airflow.engine.keys import KeyEntry
+from orbit_airflow.engine.keys import MAX_PAGE_KEYS, KeyEntry
 from orbit_airflow.engine.model import DeleteOutcome, KeyPrefix, ObjectRef
 from orbit_airflow.engine.remove import delete_object
 from orbit_airflow.engine.resilience.outcome import outcome_unknown, repeatable, surely_undone
 from orbit_airflow.engine.store import DeleteItem, ListRequest
+from orbit_airflow.engine.versions import versions_of
 
 # A page's keys may lie far apart in the bucket: so many listings are tried before each key is asked for alone.
 MAX_LISTINGS = 3
@@ -39,27 +40,38 @@ _GONE = frozenset({"NoSuchKey", "NoSuchVersion"})
 class Delete:
     """Delete objects of ``bucket``. An entry with a version id loses that version for good; one without is hidden
     behind a delete marker where versions are kept. A key that is not there is a success.
+
+    ``all_versions``: an entry without a version id loses all its versions and markers, for good. For a prefix give
+    ``VersionKeys`` instead: a listing of objects does not show keys that are hidden behind a marker.
     """
 
     bucket: str
+    all_versions: bool = False
 
     verb = "delete"
-    whole_pages = True
     removes = True
 
     def __post_init__(self) -> None:
         KeyPrefix(self.bucket)
 
+    @property
+    def whole_pages(self) -> bool:
+        """A thousand to a request; of all versions each key has pages of its own."""
+        return not self.all_versions
+
     def words(self) -> list[object]:
-        """The bucket."""
-        return [self.bucket]
+        """All that changes what is done."""
+        return [self.bucket, "all versions"] if self.all_versions else [self.bucket]
 
     def worker(self, hands: Hands) -> Worker:
         """At work."""
-        return Deleter(self.bucket, hands)
+        deleter = Deleter(self.bucket, hands)
+        return Eraser(self.bucket, hands, deleter) if self.all_versions else deleter
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
-        """Its share of a page's request."""
+        """Its share of a page's request; of all versions, those of a key with fewer than 1,000 of them."""
+        if self.all_versions and entry.version_id is None:
+            return Counter({"ListObjectVersions": 1, "DeleteObjects": 1})
         return Counter({"DeleteObject" if _odd(entry.key) else "DeleteObjects/1000": 1})
 
     def warnings(self) -> tuple[str, ...]:
@@ -198,6 +210,39 @@ class Deleter:
         except StoreError as exc:
             return KeyOutcome.failed(entry, exc)
         return KeyOutcome.done(entry, receipt.version_id if entry.version_id is None else None)
+
+
+class Eraser:
+    """Deletes all versions of one key after the other, by pages of a Deleter's."""
+
+    def __init__(self, bucket: str, hands: Hands, deleter: Deleter) -> None:
+        self._bucket = bucket
+        self._hands = hands
+        self._deleter = deleter
+
+    def do(self, entries: Sequence[KeyEntry], *, again: bool) -> list[KeyOutcome]:
+        """One by one. What an entry's version id names is deleted alone."""
+        return [self._erase(entry, again=again) for entry in entries]
+
+    def _erase(self, entry: KeyEntry, *, again: bool) -> KeyOutcome:
+        """Until a listing shows nothing that was not tried."""
+        if entry.version_id is not None:
+            return self._deleter.do([entry], again=again)[0]
+        failed: dict[str, KeyOutcome] = {}
+        while versions := self._left(entry, failed):
+            for outcome in self._deleter.do([KeyEntry(entry.key, version) for version in versions], again=again):
+                if not outcome.ok:
+                    failed[outcome.version_id or ""] = outcome
+            if len(failed) >= MAX_PAGE_KEYS:
+                break
+        if not failed:
+            return KeyOutcome.done(entry)
+        first = next(iter(failed.values()))
+        return replace(first, version_id=None, message=f"{len(failed)} versions are left, the first: {first.message}")
+
+    def _left(self, entry: KeyEntry, failed: dict[str, KeyOutcome]) -> list[str]:
+        listed = versions_of(self._hands.call, entry.ref(self._bucket))
+        return list(islice((item.version_id for item in listed if item.version_id not in failed), MAX_PAGE_KEYS))
 
 
 class _Page:

@@ -17,10 +17,12 @@ from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import ConfigError, TargetError
 from orbit_airflow.engine.keys import MAX_PAGE_KEYS, KeyEntry, KeySource, PrefixKeys
 from orbit_airflow.engine.model import GIB, ObjectRef
+from orbit_airflow.engine.version_keys import VersionKeys
 
 # US dollars per 1,000 requests, S3 in us-east-1, STANDARD; see ``Prices``.
 _PER_THOUSAND = {
-    "CopyObject": 0.005, "PutObject": 0.005, "ListObjectsV2": 0.005, "PutObjectTagging": 0.005,
+    "CopyObject": 0.005, "PutObject": 0.005, "ListObjectsV2": 0.005, "ListObjectVersions": 0.005,
+    "PutObjectTagging": 0.005,
     "GetObjectTagging": 0.0004, "HeadObject": 0.0004, "GetObject": 0.0004, "DeleteObject": 0.0, "DeleteObjects": 0.0,
 }  # fmt: skip
 _TRANSITION = {
@@ -82,6 +84,8 @@ def planned(
             write(entry)
     if isinstance(source, PrefixKeys):
         shares["ListObjectsV2"] += max(1, pages)
+    elif isinstance(source, VersionKeys):
+        shares["ListObjectVersions"] += max(1, pages)
     requests = Counter[str]()
     for kind, count in shares.items():
         name, _, share = kind.partition("/")

@@ -83,12 +83,16 @@ class BatchFlow:
         window = self._window(self._settled(token, noted), noted, ledger)
         complete = False
         try:
-            self._work(window, job.work.worker(Hands(call=job.paced, policy=job.config.policy)))
+            self._work(window, job.work.worker(self._hands()))
             complete = not window.stopped
             self._close(window, complete=complete)
         finally:
             job.report.close(done=complete)
         return self._result(window.token, window, complete=complete, resumed=resumed)
+
+    def _hands(self) -> Hands:
+        job = self._job
+        return Hands(call=job.paced, policy=job.config.policy, tokens=job.tokens, untimed=lambda: job.pace.until(None))
 
     def _settled(self, token: BatchToken, noted: list[Page]) -> BatchToken:
         """Where a killed try's deletes can neither be named again nor were noted: what is gone of its window counts."""
@@ -207,6 +211,7 @@ class BatchFlow:
                 total=max(total or 0, window.seen),
                 succeeded=counts.done + counts.skipped,
                 failed=counts.failed,
+                more=total is None and not final,
             )
         )
 

@@ -7,12 +7,13 @@ from orbit_airflow.engine.batch.work import BatchWork
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import BatchRefused, ConfigError
 from orbit_airflow.engine.keys import KeySource, PrefixKeys
+from orbit_airflow.engine.version_keys import VersionKeys
 
 
 def check_guards(call: Call, work: BatchWork, source: KeySource, config: BatchConfig) -> None:
     """BatchRefused when a guard says no. Reads the source only as far as it must."""
     share = config.max_delete_percent if work.removes else None
-    if share is not None and not isinstance(source, PrefixKeys):
+    if share is not None and not isinstance(source, PrefixKeys | VersionKeys):
         raise ConfigError("max_delete_percent needs a prefix: a share of what is there")
     if config.max_keys is None and share is None and not config.require_non_empty:
         return

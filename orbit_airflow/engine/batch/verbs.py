@@ -14,18 +14,20 @@ from orbit_airflow.engine.batch.estimate import BatchPlan, ManifestWriter, Price
 from orbit_airflow.engine.batch.flow import BatchFlow, BatchJob
 from orbit_airflow.engine.batch.report import report_at
 from orbit_airflow.engine.batch.result import BatchResult
+from orbit_airflow.engine.batch.token import batch_target
 from orbit_airflow.engine.batch.work import BatchWork
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.events import Reporter, no_reporter
-from orbit_airflow.engine.keys import KeyEntry, KeyList, KeySource
+from orbit_airflow.engine.keys import KeyEntry, KeyList, KeySource, PrefixKeys
 from orbit_airflow.engine.model import MIB, ObjectRef
 from orbit_airflow.engine.options import CopyOptions
 from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.resilience.pace import Pace
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.storage_class import StorageClass
-from orbit_airflow.engine.token import NoTokens, TokenStore
+from orbit_airflow.engine.token import NoTokens, TokenStore, state_key
+from orbit_airflow.engine.version_keys import VersionKeys
 
 if TYPE_CHECKING:
     from orbit_airflow.engine.facade import TransferEngine
@@ -88,6 +90,12 @@ class Batches:
             )
             return BatchFlow(job).run()
 
+    def forget(self, work: BatchWork, config: BatchConfig | None, how: BatchRun) -> None:
+        """Drop the cursor that ``run`` with these arguments has left: the next such call begins anew."""
+        if how.tokens is not None:
+            target = batch_target(work.verb, work.words(), (config or BatchConfig()).page_keys)
+            how.tokens.drop(state_key(target))
+
     def plan(
         self, work: BatchWork, keys: Keys, *, manifest: str | None = None, prices: Prices | None = None,
         cancel: Cancellation | None = None,
@@ -104,9 +112,12 @@ class Batches:
             plan = planned(call, work, source, prices=prices or Prices(), write=writer.write)
             return replace(plan, manifest=writer.finish())
 
-    def delete(self, keys: Keys, config: BatchConfig | None = None, how: BatchRun | None = None) -> BatchResult:
-        """Delete; see ``Delete``."""
-        return self.run(Delete(bucket=self._bucket()), keys, config, how)
+    def delete(
+        self, keys: Keys, config: BatchConfig | None = None, how: BatchRun | None = None, *, all_versions: bool = False
+    ) -> BatchResult:
+        """Delete; see ``Delete``. ``all_versions`` of a prefix: each version and marker is a key of the outcome."""
+        work = Delete(bucket=self._bucket(), all_versions=all_versions)
+        return self.run(*with_versions(work, source_of(keys)), config, how)
 
     def copy(
         self, keys: Keys, dest_prefix: str, config: BatchConfig | None = None, how: BatchRun | None = None, *,
@@ -159,6 +170,14 @@ def source_of(keys: Keys) -> KeySource:
     if isinstance(keys, str | bytes):
         raise ConfigError("keys is a list of keys or a source of keys, not one text")
     return KeyList(keys) if isinstance(keys, Sequence) else keys
+
+
+def with_versions(work: Delete, source: KeySource) -> tuple[Delete, KeySource]:
+    """What deletes all versions, if ``work`` is to: those of a prefix are listed as such, hidden keys and all."""
+    if work.all_versions and isinstance(source, PrefixKeys):
+        versions = VersionKeys(where=source.where, select=source.select, whole_bucket=source.whole_bucket)
+        return replace(work, all_versions=False), versions
+    return work, source
 
 
 def _with_policy(call: Call, config: BatchConfig) -> Call:

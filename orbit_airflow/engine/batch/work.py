@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orbit_airflow.engine.batch.result import KeyOutcome
@@ -13,14 +13,21 @@ from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, StoreError
 from orbit_airflow.engine.keys import KeyEntry
 from orbit_airflow.engine.resilience.policy import RetryPolicy
+from orbit_airflow.engine.token import NoTokens, TokenStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:
-    """What a verb works with. ``call.store`` is paced and repeats single requests by ``policy``."""
+    """What a verb works with. ``call.store`` is paced and repeats single requests by ``policy``.
+
+    ``tokens`` keep what a single key needs to be continued (a copy in parts). ``untimed()`` lifts operation_timeout for
+    the key that this thread is at: what has many requests may take longer than one of them.
+    """
 
     call: Call
     policy: RetryPolicy
+    tokens: TokenStore = field(default_factory=NoTokens)
+    untimed: Callable[[], None] = lambda: None
 
     def pause(self, attempt: int, error: OrbitError | None, rng: random.Random) -> None:
         """Wait as the policy says before attempt number ``attempt + 1``. Raises Paused when told to stop."""

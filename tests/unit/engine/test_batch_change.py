@@ -8,6 +8,7 @@ import pytest
 
 from orbit_airflow.engine import BatchConfig, BatchResult, CopyOptions, KeyPrefix, PrefixKeys, TransferEngine
 from orbit_airflow.engine.batch import ChangeStorageClass, Copy, TagObjects, UpdateMetadata
+from orbit_airflow.engine.batch.work import Hands
 from orbit_airflow.engine.errors import ConfigError, ConnectionLost, PreconditionFailed, RequestContext, Unavailable
 from orbit_airflow.engine.keys import KeyEntry
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef
@@ -142,7 +143,7 @@ def test_an_object_that_was_replaced_since_it_was_listed_is_left() -> None:
     work = UpdateMetadata(bucket=BUCKET, metadata=(("p", "1"),))
     call = engine_on(memory).call()
     with pytest.raises(PreconditionFailed, match="replaced meanwhile"):
-        work.change(call, KeyEntry("a", etag="0" * 32), again=False)
+        work.change(Hands(call=call, policy=call.config.policy), KeyEntry("a", etag="0" * 32), again=False)
 
 
 def test_copies_go_under_the_prefix() -> None:

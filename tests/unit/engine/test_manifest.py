@@ -96,7 +96,7 @@ def test_an_inventory_does_not_lead_out_of_its_directory(tmp_path: Path) -> None
     told["files"][0]["key"] = "../../../etc/passwd"
     Path(place).write_text(json.dumps(told))
     with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
-        _entries(place)
+        _entries(str(place))
 
 
 @pytest.mark.parametrize(
@@ -200,3 +200,45 @@ def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"orbit-airflow\[parquet\]"):
         _entries(_file(tmp_path, "m.parquet", b"PAR1"))
+
+
+def _parquet(path: Path, **columns: list[Any]) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), path, row_group_size=7)
+    return path
+
+
+def test_a_parquet_manifest(tmp_path: Path) -> None:
+    """Its columns by name, row groups and batches crossed; what it does not tell is None."""
+    keys = [f"k/{number} +%" for number in range(2500)]
+    place = _parquet(tmp_path / "m.parquet", key=keys, size=list(range(2500)), other=["x"] * 2500)
+    entries = _entries(str(place))
+    assert [entry.key for entry in entries] == keys
+    assert (entries[7].size, entries[7].version_id, entries[7].etag) == (7, None, None)
+
+
+def test_a_parquet_manifest_without_keys_is_refused(tmp_path: Path) -> None:
+    """As is what is none, and a row of another bucket; with its number."""
+    with pytest.raises(ConfigError, match="no column 'key'"):
+        _entries(str(_parquet(tmp_path / "m.parquet", name=["a"])))
+    with pytest.raises(ConfigError, match="no Parquet file"):
+        _entries(_file(tmp_path, "n.parquet", b"PAR1 and nothing else"))
+    with pytest.raises(ConfigError, match=r"row 2 of .* bucket 'other'"):
+        _entries(str(_parquet(tmp_path / "o.parquet", bucket=[BUCKET, "other"], key=["a", "b"])))
+
+
+def test_an_inventory_in_parquet(tmp_path: Path) -> None:
+    """The present versions of it; its keys are not encoded."""
+    _parquet(
+        tmp_path / "data.parquet",
+        bucket=[BUCKET] * 3,
+        key=["a+b", "gone", "old"],
+        version_id=["1", "2", "3"],
+        is_latest=[True, True, False],
+        is_delete_marker=[False, True, False],
+    )
+    told = {"sourceBucket": BUCKET, "fileFormat": "Parquet", "files": [{"key": "x/data.parquet"}]}
+    entries = _entries(_file(tmp_path, "manifest.json", json.dumps(told)))
+    assert [(entry.key, entry.version_id) for entry in entries] == [("a+b", None)]
