@@ -46,6 +46,7 @@ class Quirks:
     versions_in_order: bool = True
     suspending_keeps_versions: bool = True
     delete_tells_markers: bool = True
+    markers_pile_up: bool = True
     head_tells_markers: bool = True
     impossible_copy_parts: frozenset[str] = frozenset()
     tags_can_be_emptied: bool = True
@@ -123,6 +124,8 @@ CEPH = Quirks(
     impossible_copy_parts=frozenset({"percent", "encoded", "query"}),
     # HEAD of a deleted key: 404 without x-amz-delete-marker.
     head_tells_markers=False,
+    # Two DeleteObject of a versioned key: one marker, and the second answer has no VersionId.
+    markers_pile_up=False,
     # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
     impossible_uploads=frozenset({"long", "long-utf8"}),
 )
