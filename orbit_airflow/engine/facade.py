@@ -58,6 +58,8 @@ from orbit_airflow.engine.version_verbs import Verbs, Versions
 if TYPE_CHECKING:
     from orbit_airflow.engine.batch.result import BatchResult
     from orbit_airflow.engine.batch.verbs import Batches
+    from orbit_airflow.engine.point_in_time import PointInTime
+    from orbit_airflow.engine.prune import OldVersions
 
 StoreFor = Callable[[Cancellation, Reporter], TransferStore]
 PacedStoreFor = Callable[[Cancellation, Reporter, Pace, RetryPolicy], TransferStore]
@@ -347,6 +349,20 @@ class TransferEngine:
         from orbit_airflow.engine.batch.verbs import Batches
 
         return Batches(self)
+
+    @cached_property
+    def point_in_time(self) -> PointInTime:
+        """A prefix as it was at a moment: planned, done, put back."""
+        from orbit_airflow.engine.point_in_time import PointInTime
+
+        return PointInTime(self, self._clock)
+
+    @cached_property
+    def old_versions(self) -> OldVersions:
+        """What the versions that nothing shows any more cost, and their removal."""
+        from orbit_airflow.engine.prune import OldVersions
+
+        return OldVersions(self, self._clock)
 
     @property
     def batch_delete(self) -> Callable[..., BatchResult]:

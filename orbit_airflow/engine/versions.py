@@ -49,11 +49,11 @@ def every_version(call: Call, where: KeyPrefix) -> Iterator[ListedVersion]:
     yield from _pages(call, VersionsRequest(where=where))
 
 
-def versions_of(call: Call, ref: ObjectRef) -> Iterator[ListedVersion]:
-    """Those of this very key, newest first. A key that begins with it is another one."""
+def versions_of(call: Call, ref: ObjectRef, *, page: int = 1000) -> Iterator[ListedVersion]:
+    """Those of this very key, newest first, ``page`` by one request. A key that begins with it is another one."""
     where = KeyPrefix(ref.bucket, ref.key)
     # In the order of UTF-8 bytes a key comes before all that begin with it.
-    return takewhile(lambda item: item.key == ref.key, _pages(call, VersionsRequest(where=where)))
+    return takewhile(lambda item: item.key == ref.key, _pages(call, VersionsRequest(where=where, max_keys=page)))
 
 
 def _pages(call: Call, request: VersionsRequest) -> Iterator[ListedVersion]:
