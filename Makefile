@@ -9,9 +9,10 @@ PORT ?= 8080
 S3_PORT ?= 9000
 SIZE ?= 256
 RATE ?= 16
+ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks faults live bench dist wheel-test compose-test reference clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks faults model-check live bench dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +77,9 @@ kills-disks: venv  ## downloads under power cuts, full and failing disks (root a
 
 faults: venv  ## one fault at a time beside s3transfer, s5cmd and rclone; writes docs/trust.md (a quarter of an hour)
 	$(BIN)/python -m tests.faults --seed $(SEED) --page docs/trust.md
+
+model-check: venv  ## versions of a bucket against a plain dict (ARGS="--store ceph --runs 20 --steps 30 --seed 1")
+	$(BIN)/python -m tests.model_check $(ARGS)
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live

@@ -39,7 +39,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=20260917)
-    parser.add_argument("--no-shrink", action="store_true", help="show the first story with a difference, not the shortest")
+    parser.add_argument(
+        "--no-shrink", action="store_true", help="show the first story with a difference, not the shortest"
+    )
     return parser.parse_args(words)
 
 

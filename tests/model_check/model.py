@@ -123,8 +123,6 @@ class Bucket:
         else:
             self.keys.pop(key, None)
 
-    # A prefix as it was, and without its old versions.
-
     def wanted(self, key: str, at: int) -> Entry | None:
         """What the key showed at the end of that stretch, as far as it is still there."""
         return next((item for item in self.of(key) if item.at <= at), None)
