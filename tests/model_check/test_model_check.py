@@ -15,7 +15,7 @@ from tests.model_check.places import opened
 from tests.model_check.prefix import Prefix
 
 
-@pytest.mark.parametrize(("name", "runs"), [("memory", 15), ("model", 3)])
+@pytest.mark.parametrize(("name", "runs"), [("memory", 40), ("model", 3)])
 def test_the_engine_does_what_the_dict_does(name: str, runs: int) -> None:
     """Each verb is played, also with somebody else's write in the middle of it."""
     with opened(name) as place:
