@@ -362,7 +362,7 @@ class VersionsMachine(RuleBasedStateMachine):
         return ids[min(pick, len(ids) - 1)]
 
     def _two_markers(self, key: str) -> bool:
-        """A delete that is not played: of a deleted key in a suspended bucket, where markers do not pile up. Ceph lays a
+        """A delete that is not played: of a deleted key in a suspended bucket where markers do not pile up. Ceph lays a
         marker "null" then where there is a version "null", and none where there is none.
         """
         top = self.model.top(key)
