@@ -10,9 +10,10 @@ PORT ?= 8080
 S3_PORT ?= 9000
 SIZE ?= 256
 RATE ?= 16
+ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks kills-big-copy faults continuity live bench bench-batch dist wheel-test compose-test reference clean
+.PHONY: help venv demo up down kill-task test test-engine test-rest check format servers servers-stop kills kills-disks kills-big-copy faults continuity model-check live bench bench-batch dist wheel-test compose-test reference clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +81,9 @@ faults: venv  ## one fault at a time beside s3transfer, s5cmd and rclone; writes
 
 continuity: venv  ## TIMES=10 of each: killed, timed out, cleared, cut off in a real Airflow; writes docs/durability.md
 	@$(BIN)/python -m tests.continuity --times $(TIMES) --seed $(SEED) --page docs/durability.md
+
+model-check: venv  ## versions of a bucket against a plain dict (ARGS="--store ceph --runs 20 --steps 30 --seed 1")
+	$(BIN)/python -m tests.model_check $(ARGS)
 
 live: venv  ## the live suite; wants S3_TEST_BUCKET, AWS keys, and S3_TEST_ENDPOINT for another store than AWS
 	S3_TESTS_ENABLED=1 $(BIN)/python -m pytest -q -rs tests/live

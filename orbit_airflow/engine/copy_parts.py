@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import unquote
 
 from orbit_airflow.engine.copy_job import CopyCompletion, CopyJob, crc32_of, fits
 from orbit_airflow.engine.copy_token import CopyToken, source_hash
@@ -63,11 +64,11 @@ class PartsCopy:
     def run(self) -> Outcome:
         """The outcome, saved as done. On every error that somebody can mend the parts are kept, and the error says so.
 
-        PreconditionFailed when the source is replaced meanwhile, TargetExists: then nothing is kept.
+        PreconditionFailed when the source is replaced meanwhile, TargetExists, Unsupported: then nothing is kept.
         """
         try:
             return self._run()
-        except (PreconditionFailed, TargetExists):
+        except (PreconditionFailed, TargetExists, Unsupported):
             self._throw_away()
             raise
         except OrbitError as exc:
@@ -155,6 +156,7 @@ class PartsCopy:
         self.resumed = self.found > 0
         self._announce(token, plan)
         try:
+            self._refuse_another_key(token, plan)
             self._copy_missing(token, plan)
             return self._finish(token, plan)
         except UploadGone:
@@ -274,6 +276,26 @@ class PartsCopy:
                 parts_found=self.found,
                 bytes_found=self.meter.found,
             )
+        )
+
+    def _refuse_another_key(self, token: CopyToken, plan: PartPlan) -> None:
+        """Some stores decode the source's key twice, and would copy from "50A" for "50%41". If-Match is what keeps them
+        from it, where they obey it: for such keys that is tried, with an ETag that no object has. Unsupported if not.
+        """
+        job = self._job
+        source = job.request.source
+        if "?" not in source.key and unquote(source.key) == source.key:
+            return
+        request = CopyPartRequest(
+            upload_id=token.upload_id or "", part=plan.part(1), source=source, if_match="0" * 32, whole=plan.count == 1
+        )
+        try:
+            job.store.copy_part(job.ref, request)
+        except (PreconditionFailed, NotFound):
+            # NotFound: no such object under the other name either. The copy itself will say whose fault that is.
+            return
+        raise Unsupported(
+            f"the store copies parts whatever If-Match says; for {source.key!r} they might be another object's"
         )
 
     def _copy_missing(self, token: CopyToken, plan: PartPlan) -> None:

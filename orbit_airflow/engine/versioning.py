@@ -100,11 +100,12 @@ def in_order(listed: Iterable[ListedVersion]) -> tuple[ListedVersion, ...]:
     """A page's entries by key, newest first, from the order in which the store wrote them.
 
     The store's own order decides within a key: times are whole seconds, and that of an object of parts is when its
-    upload began. Only where a store writes all versions and then all markers, and the times contradict that, do they
-    tell where a key's markers belong; the versions among themselves stay as they were written.
+    upload began. Only where a store writes all versions and then all markers (or the other way about), and the times
+    contradict that, do they tell where a key's markers belong; the versions among themselves stay as they were written.
     """
     written = list(listed)
-    apart = not any(marker.delete_marker and not version.delete_marker for marker, version in pairwise(written))
+    turns = {(above.delete_marker, below.delete_marker) for above, below in pairwise(written)}
+    apart = not {(True, False), (False, True)} <= turns
     by_key = sorted(written, key=lambda item: item.key.encode())
     result: list[ListedVersion] = []
     for _, group in groupby(by_key, key=lambda item: item.key):
@@ -115,6 +116,8 @@ def in_order(listed: Iterable[ListedVersion]) -> tuple[ListedVersion, ...]:
 
 def _merged(versions: list[ListedVersion]) -> list[ListedVersion]:
     """With the markers where the times have them, if the times of each kind by itself can be believed."""
+    if _newest_first(versions):
+        return versions
     markers, others = ([item for item in versions if item.delete_marker is kind] for kind in (True, False))
     if not (_newest_first(markers) and _newest_first(others)):
         return versions

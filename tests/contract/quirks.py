@@ -46,9 +46,11 @@ class Quirks:
     versions_in_order: bool = True
     suspending_keeps_versions: bool = True
     delete_tells_markers: bool = True
+    markers_pile_up: bool = True
     head_tells_markers: bool = True
     impossible_copy_parts: frozenset[str] = frozenset()
     tags_can_be_emptied: bool = True
+    tags_of_any_characters: bool = True
     copied_parts_have_checksums: bool = True
     copies_take_tags: bool = True
     waits_for_slow_readers: bool = True
@@ -128,6 +130,8 @@ CEPH = Quirks(
     impossible_copy_parts=frozenset({"percent", "encoded", "query"}),
     # HEAD of a deleted key: 404 without x-amz-delete-marker.
     head_tells_markers=False,
+    # Two DeleteObject of a versioned key: one marker, and the second answer has no VersionId.
+    markers_pile_up=False,
     # CompleteMultipartUpload of a key of 1,024 bytes: 500 InternalError; of 960 bytes: 200.
     impossible_uploads=frozenset({"long", "long-utf8"}),
     # HeadObject of a key whose newest version is a delete marker: 404 without x-amz-delete-marker.
@@ -147,6 +151,10 @@ LOCALSTACK = Quirks(
     garbled_uploads=frozenset({"return", "control"}),
     # ListObjectsV2 with MaxKeys=3 of a, a-b, a/1, b, bc, z, é, 🙂: the second page ends with z and IsTruncated=false.
     pages_keep_non_ascii=False,
+    # put, delete, put, put of a versioned key: ListObjectVersions writes the marker, and then the three versions.
+    versions_in_order=False,
+    # PutObjectTagging with the value "data & more": 400 InvalidTag, as AWS says of characters outside + - = . _ : / @.
+    tags_of_any_characters=False,
     # Any access key is taken: put_object with an invented one answers 200.
     knows_key_pairs=False,
 )
@@ -188,6 +196,8 @@ MOTO = Quirks(
     suspending_keeps_versions=False,
     # DeleteObject with a marker's version id: 204 without DeleteMarker.
     delete_tells_markers=False,
+    # PutObjectTagging with the value "data & more": 400 InvalidTag.
+    tags_of_any_characters=False,
     # PutObjectTagging with an empty TagSet: 500.
     tags_can_be_emptied=False,
     # put_object(Key="line\nbreak"): 404 without a code.

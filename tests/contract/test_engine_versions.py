@@ -12,11 +12,11 @@ import pytest
 
 from orbit_airflow.engine.compare import Decision
 from orbit_airflow.engine.compose import open_engine
-from orbit_airflow.engine.errors import ConfigError, NotFound, ObjectDeleted
+from orbit_airflow.engine.errors import ConfigError, NotFound, ObjectDeleted, Unsupported
 from orbit_airflow.engine.facade import TransferEngine
 from orbit_airflow.engine.model import ChecksumType, Integrity, ObjectAttributes, ObjectRef
 from orbit_airflow.engine.options import CopyOptions, UploadOptions
-from tests.contract.benches import Bench
+from tests.contract.benches import BUCKET, Bench
 from tests.contract.bodies import data_of
 
 KEPT = ObjectAttributes(
@@ -127,6 +127,23 @@ def test_a_multipart_object_is_copied_in_the_same_parts(engine: TransferEngine, 
     assert copied.etag == sent.etag
     assert copied.integrity in (Integrity.FULL_CRC, Integrity.MD5)
     assert reached.window.open_uploads(replace(ref, key="copy")) == []
+
+
+def test_parts_are_never_copied_from_another_key(engine: TransferEngine, reached: Bench) -> None:
+    """Stores that decode a key twice, and ignore If-Match, would take "50A" for "50%41" where no version is named."""
+    data = data_of(2 * reached.part, 5)
+    source, other, copy = (ObjectRef(BUCKET, f"twice/{name}") for name in ("50%41", "50A", "copy"))
+    engine.upload_bytes(data, source)
+    engine.upload_bytes(data_of(2 * reached.part, 6), other)
+    options = CopyOptions(multipart_threshold=reached.part, chunk_size=reached.part)
+    if reached.quirks.replaced_source_on_copy_part is None:
+        with pytest.raises(Unsupported, match="If-Match"):
+            engine.copy_object(source, copy, options)
+        assert not engine.exists(copy)
+    else:
+        engine.copy_object(source, copy, options)
+        assert engine.download_bytes(copy) == data
+    assert reached.window.open_uploads(copy) == []
 
 
 def test_a_deleted_key_comes_back(engine: TransferEngine) -> None:

@@ -87,12 +87,14 @@ def test_tags_are_replaced_as_a_set(bench: Bench) -> None:
     """Characters that URLs and XML escape included; none takes all away."""
     ref = _put(bench, f"tags/{uuid.uuid4().hex}")
     assert bench.store.get_tags(ref) == ()
-    bench.store.put_tags(ref, (("team", "data & more"), ("year", "2025")))
-    assert dict(bench.store.get_tags(ref)) == bench.window.tags(ref) == {"team": "data & more", "year": "2025"}
+    for value in ("a+b = c/d:e@f_g.h-i", *(["data & more"] if bench.quirks.tags_of_any_characters else [])):
+        bench.store.put_tags(ref, (("team", value), ("year", "2025")))
+        assert dict(bench.store.get_tags(ref)) == bench.window.tags(ref) == {"team": value, "year": "2025"}
     bench.store.put_tags(ref, (("year", "2026"),))
     assert bench.store.get_tags(ref) == (("year", "2026"),)
-    bench.store.put_tags(ref, ())
-    assert bench.store.get_tags(ref) == ()
+    if bench.quirks.tags_can_be_emptied:
+        bench.store.put_tags(ref, ())
+        assert bench.store.get_tags(ref) == ()
 
 
 def test_tags_of_what_is_not_there(bench: Bench) -> None:

@@ -101,8 +101,10 @@ def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreE
         kind = KmsDenied
     elif kind in (AccessDenied, InvalidRequest) and _LOCKED.search(message):
         kind = ObjectLocked
-    if status in (404, 405) and headers.get("x-amz-delete-marker") == "true":
-        # HEAD and GET of a key whose newest version is a marker, and of a marker's own version.
+    marked = status in (404, 405) and headers.get("x-amz-delete-marker") == "true"
+    if marked or (status == 405 and context.operation == "HeadObject"):
+        # HEAD and GET of a key whose newest version is a marker, and of a marker's own version: that alone is a 405 of
+        # HEAD, and not every store says more.
         kind, code = ObjectDeleted, "DeleteMarker"
     hint = _elsewhere(error, headers) if kind is WrongEndpoint else _hint(kind, code, told, message)
     return kind(f"{message}{f' ({hint})' if hint else ''}", told)

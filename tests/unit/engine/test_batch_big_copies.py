@@ -91,5 +91,5 @@ def test_a_copy_asks_for_its_source_once() -> None:
     memory = MemoryStore()
     fill(memory, ["a"])
     _engine(memory).batch.copy(["a"], "copy/", CONFIG)
-    # The other one is for the proof: it asks for the target.
-    assert (sent(memory, "head"), sent(memory, "copy")) == (2, 1)
+    # The proof needs no look at the target: equal MD5s of objects without checksums are all that there is.
+    assert (sent(memory, "head"), sent(memory, "copy")) == (1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -18,6 +19,7 @@ from orbit_airflow.engine.errors import (
     PreconditionFailed,
     TargetExists,
     Unavailable,
+    Unsupported,
 )
 from orbit_airflow.engine.events import (
     Reporter,
@@ -44,7 +46,7 @@ from orbit_airflow.engine.options import CopyOptions, EngineConfig, UploadOption
 from orbit_airflow.engine.plan import StoreLimits
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.runner import Cancellation
-from orbit_airflow.engine.store import TransferStore
+from orbit_airflow.engine.store import CopyPartRequest, TransferStore
 from orbit_airflow.engine.stores.retrying import RetryingStore
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
 from tests.unit.engine.bench import DictTokens, FakeTime, Killed, QuickCancellation, data_of
@@ -537,3 +539,34 @@ def test_a_part_size_that_cannot_be_is_a_fresh_start(bench: Bench) -> None:
     bench.tokens.edit(part_size=1)
     bench.copy()
     bench.settled()
+
+
+class Deaf(MemoryStore):
+    """Decodes the source of a part once more, and does not hear If-Match."""
+
+    def copy_part(self, ref: ObjectRef, request: CopyPartRequest) -> PartReceipt:
+        source = replace(request.source, key=unquote(request.source.key))
+        return super().copy_part(ref, replace(request, source=source, if_match=self.head(source).etag))
+
+
+@pytest.mark.parametrize("key", ["50%41", "what?versionId=x"])
+def test_no_part_comes_from_another_key(key: str) -> None:
+    """Where neither the key nor If-Match can be trusted, nothing is copied and nothing is left."""
+    bench = Bench()
+    bench.memory = Deaf(min_part_size=1024, clock=bench.time)
+    bench.faulty = FaultyStore(bench.memory)
+    source = replace(SOURCE, key=key)
+    for name in (key, "50A"):
+        bench.engine().upload_bytes(bench.data if name == key else b"x" * len(bench.data), replace(SOURCE, key=name))
+    with pytest.raises(Unsupported, match="another object"):
+        bench.copy(source=source)
+    assert (bench.memory.uploads(), bench.tokens.kept) == ([], {})
+
+
+def test_a_strict_store_copies_such_keys(bench: Bench) -> None:
+    """One request more."""
+    source = replace(SOURCE, key="50%41")
+    bench.engine().upload_bytes(bench.data, source)
+    bench.copy(source=source)
+    bench.settled()
+    assert bench.asked("copy_part") == [1, 1, 2, 3, 4, 5, 6]

@@ -210,6 +210,11 @@ def test_a_delete_marker_is_no_object() -> None:
     assert type(mapped(_answer("MethodNotAllowed", 405), CONTEXT)) is InvalidRequest
 
 
+def test_a_405_of_head_is_a_delete_marker() -> None:
+    """HEAD of a marker's version has no other reason, and LocalStack says no more."""
+    assert type(mapped(_answer("405", 405), RequestContext("HeadObject", "bucket", "key"))) is errors.ObjectDeleted
+
+
 @pytest.mark.parametrize("operation", ["UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"])
 def test_ceph_says_no_such_key_for_a_lost_upload(operation: str) -> None:
     """Behind an upload id, no key means no upload."""

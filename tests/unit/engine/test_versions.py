@@ -16,6 +16,7 @@ from orbit_airflow.engine.errors import (
     AccessDenied,
     ConfigError,
     ConnectionLost,
+    InvalidRequest,
     NotFound,
     ObjectDeleted,
     Paused,
@@ -23,10 +24,11 @@ from orbit_airflow.engine.errors import (
     WriteConflict,
 )
 from orbit_airflow.engine.facade import TransferEngine
-from orbit_airflow.engine.model import Checksum, ChecksumType, ObjectAttributes, ObjectInfo, ObjectRef
+from orbit_airflow.engine.model import Checksum, ChecksumType, ObjectAttributes, ObjectInfo, ObjectRef, WriteReceipt
 from orbit_airflow.engine.options import CopyOptions, EngineConfig, UploadOptions
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.runner import Cancellation
+from orbit_airflow.engine.store import CopyRequest
 from orbit_airflow.engine.versioning import ListedVersion, VersioningState, VersionsPage, in_order
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
 
@@ -65,6 +67,16 @@ def test_an_order_that_contradicts_the_times_is_mended() -> None:
     """Of stores that write all versions and then all markers; what is latest is first whatever its time."""
     written = [_entry("c", 3), _entry("a", 1), _entry("m2", 3, latest=True, marker=True), _entry("m1", 2, marker=True)]
     assert _ids(in_order(written)) == ["m2", "c", "m1", "a"]
+
+
+def test_markers_written_before_all_versions_are_put_in_their_place() -> None:
+    """Of stores that write all markers first; an order that the times allow is not touched."""
+    written = [_entry("m1", 2, marker=True), _entry("c", 3, latest=True), _entry("b", 1)]
+    assert _ids(in_order(written)) == ["c", "m1", "b"]
+    same = [_entry("m1", 1, marker=True), _entry("c", 1, latest=True)]
+    assert _ids(in_order(same)) == ["c", "m1"]
+    right = [_entry("m2", latest=True, marker=True), _entry("m1", marker=True), _entry("b"), _entry("a")]
+    assert _ids(in_order(right)) == ["m2", "m1", "b", "a"]
 
 
 def test_the_time_of_an_object_of_parts_misleads_nobody() -> None:
@@ -367,3 +379,29 @@ def test_a_bucket_may_be_named() -> None:
     engine.versions.enable_versioning("other-bucket")
     assert engine.versions.get_versioning_status("other-bucket").enabled is True
     assert engine.versions.get_versioning_status().status is VersioningState.UNVERSIONED
+
+
+class Short(MemoryStore):
+    """Refuses a copy onto the same key, whatever version it is of, unless something is said to change."""
+
+    def copy(self, ref: ObjectRef, request: CopyRequest) -> WriteReceipt:
+        if ref.key == request.source.key and not request.replace_metadata:
+            raise InvalidRequest("This copy request is illegal because it is trying to copy an object to itself")
+        return super().copy(ref, request)
+
+
+def test_a_restore_that_is_taken_for_a_copy_onto_itself_is_said_otherwise() -> None:
+    """With the metadata and tags that it had."""
+    memory = Short(versioned=True)
+    engine = _engine(memory)
+    attributes = ObjectAttributes(metadata=(("colour", "blue"),), tags=(("a", "b"),), content_type="text/x-orbit")
+    first = engine.upload_bytes(b"first", REF, UploadOptions(attributes=attributes)).version_id or ""
+    engine.upload_bytes(b"second", REF)
+    assert engine.versions.restore_version(REF, first).changed is True
+    shown = memory.objects[REF]
+    assert (shown.data, shown.attributes.tags, shown.attributes.content_type) == (
+        b"first",
+        (("a", "b"),),
+        "text/x-orbit",
+    )
+    assert ("colour", "blue") in shown.attributes.metadata
