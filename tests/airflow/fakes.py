@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 XComKey = tuple[str, int, str]
@@ -18,6 +19,7 @@ class FakeComms:
         self.conns: dict[str, dict[str, Any]] = {}
         self.sent: list[Any] = []
         self.trouble: Callable[[str, Any], None] = lambda name, message: None
+        self.first_reschedule: datetime | None = None
 
     def send(self, msg: Any) -> Any:
         name = type(msg).__name__
@@ -62,6 +64,11 @@ class FakeComms:
     def _DeleteXCom(self, message: Any) -> None:
         index = message.map_index if message.map_index is not None else -1
         self.xcoms.pop((message.task_id, index, message.key), None)
+
+    def _GetTaskRescheduleStartDate(self, message: Any) -> Any:
+        from airflow.sdk.execution_time import comms
+
+        return comms.TaskRescheduleStartDate(start_date=self.first_reschedule)
 
     def _GetConnection(self, message: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType
