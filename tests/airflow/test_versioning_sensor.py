@@ -53,7 +53,7 @@ def put(client: Any) -> Callable[..., str]:
 
 
 def sensor(mode: str = "poke", **kwargs: Any) -> OrbitS3VersioningSensor:
-    given = {
+    given: dict[str, Any] = {
         "task_id": "wait", "bucket_name": BUCKET, "bucket_key": "in/data", "wait_for": "new_version", "timeout": 60,
         "poke_interval": 0.05, "deferrable": mode == "deferrable",
         "mode": "reschedule" if mode == "reschedule" else "poke", **kwargs,

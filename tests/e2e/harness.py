@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,13 +39,14 @@ class LocalAirflow:
     logs, stays behind.
     """
 
-    def __init__(self, dag_files: Sequence[Path], env: Mapping[str, str]) -> None:
+    def __init__(self, dag_files: Sequence[Path], env: Mapping[str, str], *, triggerer: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="orbit-e2e-"))
         self.password = secrets.token_urlsafe(12)
         self._port, log_port = free_block(2)
         self.url = f"http://127.0.0.1:{self._port}"
         self.rest = RestClient(self.url, USERNAME, self.password)
         self._dag_files = dag_files
+        self._triggerer = triggerer
         self._env = {**_clean_environment(), **_settings(self.home, self.url, log_port), **env}
         self._sessions: list[Session] = []
 
@@ -54,6 +56,8 @@ class LocalAirflow:
             self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1")
             self._start("dag-processor")
             self._start("scheduler", "--skip-serve-logs")
+            if self._triggerer:
+                self.start("triggerer")
         except BaseException:
             self.close()
             raise
@@ -94,6 +98,17 @@ class LocalAirflow:
         name = arguments[0]
         log = self.home / "out" / f"{name}.log"
         self._sessions.append(Session(name, _airflow(*arguments), log=log, env=self._env, cwd=self.home))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL all processes of one component, at once."""
+        (session,) = (item for item in self._sessions if item.name == name)
+        session.signal(signal.SIGKILL)
+        processes.end([session])
+        self._sessions.remove(session)
+
+    def start(self, name: str) -> None:
+        """Start (again) a component that needs no arguments of its own."""
+        self._start(name, "--skip-serve-logs")
 
     def wait_until_ready(self, dag_ids: Sequence[str]) -> None:
         """Wait until the API answers, the scheduler is healthy and the DAGs can be triggered.
