@@ -21,6 +21,13 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.hooks.s3"]}],
         "operators": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.operators.transfer"]}],
+        "sensors": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.sensors.versioning"]}],
+        "triggers": [
+            {
+                "integration-name": "Orbit S3",
+                "python-modules": ["orbit_airflow.triggers.versioning", "orbit_airflow.triggers.new_version"],
+            }
+        ],
         # No connection type of our own: the connections are the amazon provider's ``aws``.
         "connection-types": [],
         "config": {
