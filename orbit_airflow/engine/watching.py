@@ -2,7 +2,7 @@
 
 The watermark is the set of all versions and markers that the last look listed, each as a fingerprint of 48 bits. Less
 would be wrong: a moment in time misses an object whose upload in parts began before it, and the newest version of each
-key tells nothing when that version is removed for good. It costs about 70 bytes of memory and 8 of state per version,
+key tells nothing when that version is removed for good. It costs about 75 bytes of memory and 8 of state per version,
 so a watch has a limit, and beyond it the store's own event notifications are the right tool.
 """
 

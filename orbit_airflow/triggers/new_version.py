@@ -104,7 +104,7 @@ class OrbitS3NewVersionTrigger(BaseEventTrigger):
     :param key_pattern: only keys that match, as a file name pattern (``*`` also matches ``/``).
     :param delete_markers: whether delete markers are told of, too.
     :param poll_interval: seconds between two listings, at least 1.
-    :param max_versions: how many versions and delete markers there may be, up to 1,000,000. Each costs some 140 bytes
+    :param max_versions: how many versions and delete markers there may be, up to 1,000,000. Each costs some 165 bytes
         of the triggerer's memory during a look, and 8 of the state store; a listing is one request for 1,000 of them.
     :param aws_conn_id: the ``aws`` connection; None for boto3's own credential chain.
     :param region_name: the region; None leaves it to the connection.

@@ -405,7 +405,7 @@ def test_it_pickles_serializes_and_takes_default_args() -> None:
 def test_a_dag_that_uses_it_is_parsed_without_boto3() -> None:
     code = (
         "import sys, orbit_airflow.sensors.versioning, orbit_airflow.triggers.new_version as t;"
-        "t.OrbitS3NewVersionTrigger(bucket_name='b').serialize();"
+        "t.OrbitS3NewVersionTrigger(bucket_name='bucket').serialize();"
         "print([name for name in ('boto3', 'botocore') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
