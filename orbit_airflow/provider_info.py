@@ -41,6 +41,13 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "orbit_upload", "class-name": "orbit_airflow.operators.taskflow.orbit_upload_task"},
             {"name": "orbit_download", "class-name": "orbit_airflow.operators.taskflow.orbit_download_task"},
         ],
+        "sensors": [{"integration-name": "Orbit S3", "python-modules": ["orbit_airflow.sensors.versioning"]}],
+        "triggers": [
+            {
+                "integration-name": "Orbit S3",
+                "python-modules": ["orbit_airflow.triggers.versioning", "orbit_airflow.triggers.new_version"],
+            }
+        ],
         # No connection type of our own: the connections are the amazon provider's ``aws``.
         "connection-types": [],
         "config": {

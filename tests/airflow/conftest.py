@@ -80,6 +80,7 @@ class Try:
     state: str
     error: BaseException | None
     task: Any
+    message: Any = None
 
 
 @pytest.fixture
@@ -91,7 +92,9 @@ def run_try(comms: FakeComms) -> Iterator[Callable[..., Try]]:
 
     began = datetime.now(UTC)
 
-    def one_try(op: Any, number: int = 1, *, map_index: int = -1) -> Try:
+    def one_try(
+        op: Any, number: int = 1, *, map_index: int = -1, resume: tuple[str, Any] | None = None, reschedules: int = 0
+    ) -> Try:
         now = datetime.now(UTC)
         dag_run = DagRun.model_construct(
             dag_id=op.dag_id, run_id="r1", logical_date=began, run_after=began, start_date=began, end_date=None,
@@ -101,16 +104,16 @@ def run_try(comms: FakeComms) -> Iterator[Callable[..., Try]]:
         stale = sorted({key for task_id, index, key in comms.xcoms if (task_id, index) == (op.task_id, map_index)})
         from_server = TIRunContext.model_construct(
             dag_run=dag_run, max_tries=op.retries, should_retry=True, xcom_keys_to_clear=stale,
-            task_reschedule_count=0, variables=[], connections=[], upstream_map_indexes=None, next_method=None,
-            next_kwargs=None,
+            task_reschedule_count=reschedules, variables=[], connections=[], upstream_map_indexes=None,
+            next_method=resume[0] if resume else None, next_kwargs=resume[1] if resume else None,
         )  # fmt: skip
         instance = RuntimeTaskInstance.model_construct(
             id=uuid.uuid4(), task_id=op.task_id, dag_id=op.dag_id, run_id="r1", try_number=number,
             map_index=map_index, dag_version_id=uuid.uuid4(), task=op, _ti_context_from_server=from_server,
             max_tries=op.retries, start_date=now,
         )  # fmt: skip
-        state, _, error = run(instance, instance.get_template_context(), structlog.get_logger("task"))
-        return Try(state.value, error, instance.task)
+        state, message, error = run(instance, instance.get_template_context(), structlog.get_logger("task"))
+        return Try(state.value, error, instance.task, message)
 
     handler = signal.getsignal(signal.SIGTERM)
     yield one_try

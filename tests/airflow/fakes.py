@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 XComKey = tuple[str, int, str]
@@ -18,6 +19,7 @@ class FakeComms:
         self.conns: dict[str, dict[str, Any]] = {}
         self.sent: list[Any] = []
         self.trouble: Callable[[str, Any], None] = lambda name, message: None
+        self.first_reschedule: datetime | None = None
 
     def send(self, msg: Any) -> Any:
         name = type(msg).__name__
@@ -67,6 +69,11 @@ class FakeComms:
         from airflow.sdk.execution_time import comms
 
         return comms.InactiveAssetsResult(inactive_assets=[])
+
+    def _GetTaskRescheduleStartDate(self, message: Any) -> Any:
+        from airflow.sdk.execution_time import comms
+
+        return comms.TaskRescheduleStartDate(start_date=self.first_reschedule)
 
     def _GetConnection(self, message: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType

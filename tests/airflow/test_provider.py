@@ -23,11 +23,20 @@ def test_the_metadata_is_as_the_schema_wants_it() -> None:
 
 def test_every_module_that_is_named_exists() -> None:
     info = get_provider_info()
-    modules = [name for kind in ("hooks", "operators") for item in info[kind] for name in item["python-modules"]]
+    kinds = ("hooks", "operators", "sensors", "triggers")
+    modules = [name for kind in kinds for item in info[kind] for name in item["python-modules"]]
     assert modules == [
-        "orbit_airflow.hooks.s3", "orbit_airflow.operators.transfer", "orbit_airflow.operators.download",
-        "orbit_airflow.operators.versions", "orbit_airflow.operators.restore", "orbit_airflow.operators.prune",
-    ]  # fmt: skip
+        "orbit_airflow.hooks.s3",
+        "orbit_airflow.operators.transfer",
+        "orbit_airflow.operators.download",
+        "orbit_airflow.operators.versions",
+        "orbit_airflow.operators.restore",
+        "orbit_airflow.operators.prune",
+        "orbit_airflow.operators.batch",
+        "orbit_airflow.sensors.versioning",
+        "orbit_airflow.triggers.versioning",
+        "orbit_airflow.triggers.new_version",
+    ]
     for name in modules:
         importlib.import_module(name)
 

@@ -36,13 +36,14 @@ class LocalAirflow:
     logs, stays behind.
     """
 
-    def __init__(self, dag_files: Sequence[Path], env: Mapping[str, str]) -> None:
+    def __init__(self, dag_files: Sequence[Path], env: Mapping[str, str], *, triggerer: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="orbit-e2e-"))
         self.password = secrets.token_urlsafe(12)
         self._port, log_port = free_block(2)
         self.url = f"http://127.0.0.1:{self._port}"
         self.rest = RestClient(self.url, USERNAME, self.password)
         self._dag_files = dag_files
+        self._triggerer = triggerer
         self._env = {**clean_environment(), **airflow_environment(self.home, self.url, log_port), **env}
         self._sessions: list[Session] = []
 
@@ -52,6 +53,8 @@ class LocalAirflow:
             self._start_api_server()
             self._start("dag-processor")
             self._start_scheduler()
+            if self._triggerer:
+                self.start("triggerer")
         except BaseException:
             self.close()
             raise
@@ -111,6 +114,17 @@ class LocalAirflow:
 
         wait_for(f"{name}'s end", is_empty, patience=20.0, every=0.02)
         lost.reap()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL all processes of one component, at once."""
+        (session,) = (item for item in self._sessions if item.name == name)
+        session.signal(signal.SIGKILL)
+        processes.end([session])
+        self._sessions.remove(session)
+
+    def start(self, name: str) -> None:
+        """Start (again) a component that needs no arguments of its own."""
+        self._start(name, "--skip-serve-logs")
 
     def wait_until_ready(self, dag_ids: Sequence[str]) -> None:
         """Wait until the API answers, the scheduler is healthy and the DAGs can be triggered.
