@@ -21,8 +21,12 @@ from tests.model_server import ModelServer
 from tests.model_server.conftest import client_of
 
 __all__ = ["airflow_db"]
+
+
 # All examples look at what is old; to a run of next year, what is written now is.
-LATER = datetime.now(UTC) + timedelta(days=365)
+def later() -> datetime:
+    """Another moment at each call: a run is named by it."""
+    return datetime.now(UTC) + timedelta(days=365)
 
 
 @pytest.fixture
@@ -79,12 +83,15 @@ class Person(threading.Thread):
         from airflow.models.taskinstance import TaskInstance  # noqa: TID251 - as the API server sees it
         from airflow.utils.session import create_session
         from sqlalchemy import select
+        from sqlalchemy.orm import joinedload
 
         until = time.monotonic() + 120
         while time.monotonic() < until:
             with create_session() as session:
-                query = select(TaskInstance).where(
-                    TaskInstance.dag_id == self._dag_id, TaskInstance.state == "awaiting_input"
+                query = (
+                    select(TaskInstance)
+                    .options(joinedload(TaskInstance.hitl_detail))
+                    .where(TaskInstance.dag_id == self._dag_id, TaskInstance.state == "awaiting_input")
                 )
                 found = session.scalars(query).first()
                 if found is not None:
@@ -106,14 +113,14 @@ def test_retention_deletes_what_was_approved(
     person = Person(dag.dag_id, answer)
     asked = person._asked
 
-    def late() -> str:
+    def meanwhile() -> str:
         run_id = asked()
         lake.put_object(Bucket="backups", Key="logs/late.log", Body=b"after the plan")
         return run_id
 
-    person._asked = late  # type: ignore[method-assign]  # the moment between plan and approval
+    person._asked = meanwhile  # type: ignore[method-assign]  # the moment between plan and approval
     person.start()
-    run = dag.test(run_after=LATER)
+    run = dag.test(run_after=later())
     person.join(10)
     assert run.state == "success"
     assert person.body is not None
@@ -129,7 +136,7 @@ def test_tiering_moves_what_is_old_and_large(lake: Any, example: Callable[[str],
     """By the store's own listing of classes."""
     for key, size in (("reports/big", 200_000), ("reports/small", 10), ("other/big", 200_000)):
         lake.put_object(Bucket="backups", Key=key, Body=b"x" * size, Metadata={"a": "b"})
-    assert example("orbit_tiering").test(run_after=LATER).state == "success"
+    assert example("orbit_tiering").test(run_after=later()).state == "success"
     heads = {key: lake.head_object(Bucket="backups", Key=key) for key in keys_of(lake) if "tiering" not in key}
     assert {key: head.get("StorageClass", "STANDARD") for key, head in heads.items()} == {
         "reports/big": "GLACIER", "reports/small": "STANDARD", "other/big": "STANDARD",
@@ -141,7 +148,7 @@ def test_projects_are_tagged(lake: Any, example: Callable[[str], Any]) -> None:
     """Each by its own mapped task, merged into what was there."""
     for key in ("projects/apollo/1", "projects/gemini/2", "projects/none/3"):
         lake.put_object(Bucket="backups", Key=key, Body=b"x", Tagging="kept=1")
-    assert example("orbit_project_tags").test(run_after=LATER).state == "success"
+    assert example("orbit_project_tags").test(run_after=later()).state == "success"
     found = {
         key: {tag["Key"]: tag["Value"] for tag in lake.get_object_tagging(Bucket="backups", Key=key)["TagSet"]}
         for key in keys_of(lake, "projects/")
