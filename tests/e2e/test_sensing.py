@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 import pytest
 
@@ -105,7 +107,15 @@ def test_the_watcher_fires_once_for_each_version(sensing: LocalAirflow, server: 
 
 
 def _events(airflow: LocalAirflow) -> list[str]:
-    found = airflow.rest.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")
+    """The versions of all asset events; none while Airflow 3.3.2 cannot say: it answers 500 as long as a run that was
+    made of one is queued, since that has no start yet.
+    """
+    try:
+        found = airflow.rest.call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")
+    except HTTPError as exc:
+        if exc.code != 500:
+            raise
+        return []
     return [item["extra"]["payload"]["version_id"] for item in found["asset_events"]]
 
 
@@ -113,8 +123,12 @@ def _wait_for_events(airflow: LocalAirflow, versions: list[str]) -> None:
     def explain() -> str:
         return f"{_events(airflow)} of {versions}\n{airflow.tails()}"
 
-    wait_for("events", lambda: len(_events(airflow)) >= len(versions), patience=PATIENCE, explain=explain)
-    assert sorted(_events(airflow)) == sorted(versions)
+    def enough() -> list[str] | None:
+        events = _events(airflow)
+        return events if len(events) >= len(versions) else None
+
+    events = wait_for("events", enough, patience=PATIENCE, explain=explain)
+    assert sorted(events) == sorted(versions)
 
 
 def _watermarks(airflow: LocalAirflow) -> dict[str, Any]:
@@ -145,6 +159,4 @@ def _loaded(airflow: LocalAirflow) -> list[str]:
 
 
 def _quoted(run_id: str) -> str:
-    from urllib.parse import quote
-
     return quote(run_id, safe="")
