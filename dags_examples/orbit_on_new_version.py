@@ -26,9 +26,9 @@ BUCKET = os.environ.get("ORBIT_LANDING_BUCKET", "landing")
 PREFIX = os.environ.get("ORBIT_LANDING_PREFIX", "incoming/")
 CONN_ID = os.environ.get("ORBIT_LANDING_CONN_ID", "orbit_landing")
 
+# A name and no s3:// address: Airflow would ask the amazon provider about that, and import boto3 in every parse.
 landing = Asset(
     "orbit_landing",
-    uri=f"s3://{BUCKET}/{PREFIX}",
     watchers=[
         AssetWatcher(
             name="orbit_landing_versions",

@@ -240,8 +240,11 @@ class CopyFlow:
         integrity = compared(info, receipt.etag, receipt.checksum)
         if integrity is Integrity.SIZE_ETAG:
             self._refuse_another_source(info)
-        if integrity is Integrity.FULL_CRC or (integrity is Integrity.MD5 and info.checksum is None):
-            # The strongest that these two can give each other: HEAD could add nothing.
+        strongest = integrity is Integrity.FULL_CRC or (integrity is Integrity.MD5 and info.checksum is None)
+        # Some stores keep versions and do not say in this answer which one was made (Ceph).
+        named = receipt.version_id is not None or info.version_id is None
+        if strongest and (named or integrity is Integrity.FULL_CRC):
+            # HEAD could add nothing.
             return receipt, integrity
         found = self._existing()
         if found is None or found.etag != receipt.etag:

@@ -128,8 +128,8 @@ def test_explicit_keys_of_a_script(far: ModelServer, tmp_path: Path) -> None:
     for _ in range(2):
         assert send(engine, tmp_path).size == 100
     assert {item.status for item in far.records("PutObject")} == {200}
-    assert [item.status for item in far.records("HeadBucket")][-1] == 200
-    assert len(far.records("HeadBucket")) <= 2
+    # A refusal names the region as well: one question is enough, however it is answered.
+    assert len(far.records("HeadBucket")) == 1
 
 
 def connect(comms: FakeComms, far: ModelServer, **extra: Any) -> OrbitS3Hook:
