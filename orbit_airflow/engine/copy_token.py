@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orbit_airflow.engine.fields import Fields, TokenRejected
-from orbit_airflow.engine.model import GIB, Checksum, ChecksumType, CreatedUpload, Integrity, ObjectInfo, ObjectRef
-from orbit_airflow.engine.token import SCHEMA, Outcome, Phase
+from orbit_airflow.engine.model import GIB, ChecksumType, CreatedUpload, ObjectInfo, ObjectRef
+from orbit_airflow.engine.token import SCHEMA, Outcome, Phase, outcome_from, outcome_to_mapping
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,1024}")
 _HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -78,7 +78,7 @@ class CopyToken:
             "checksum_type": self.checksum_type.value if self.checksum_type else None,
             "created_at": self.created_at,
             "sweep": self.sweep,
-            "outcome": _outcome_mapping(self.outcome) if self.outcome else None,
+            "outcome": outcome_to_mapping(self.outcome) if self.outcome else None,
         }
 
     @classmethod
@@ -111,7 +111,7 @@ class CopyToken:
             checksum_type=ChecksumType(kind) if kind is not None else None,
             created_at=fields.whole("created_at") if fields.has("created_at") else None,
             sweep=fields.get("sweep", bool),
-            outcome=_outcome_from(Fields(outcome)) if outcome is not None else None,
+            outcome=outcome_from(Fields(outcome)) if outcome is not None else None,
         )
 
     def _check_shape(self) -> None:
@@ -133,27 +133,3 @@ def source_hash(info: ObjectInfo) -> str:
     modified = info.last_modified.isoformat() if info.last_modified is not None else None
     seen = [info.version_id, info.etag, info.size, modified]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
-
-
-def _outcome_mapping(outcome: Outcome) -> dict[str, Any]:
-    checksum = outcome.checksum
-    return {
-        "etag": outcome.etag,
-        "size": outcome.size,
-        "integrity": outcome.integrity.value,
-        "version_id": outcome.version_id,
-        "checksum": [checksum.algorithm, checksum.value, checksum.type.value] if checksum else None,
-    }
-
-
-def _outcome_from(fields: Fields) -> Outcome:
-    values = fields.get("checksum", list, None)
-    if values is not None and (len(values) != 3 or not all(isinstance(value, str) for value in values)):
-        raise TokenRejected("the state's 'checksum' is not three texts")
-    return Outcome(
-        etag=fields.get("etag", str),
-        size=fields.whole("size"),
-        integrity=Integrity(fields.get("integrity", str)),
-        version_id=fields.get("version_id", str, None),
-        checksum=Checksum(values[0], values[1], ChecksumType(values[2])) if values is not None else None,
-    )

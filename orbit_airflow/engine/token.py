@@ -141,7 +141,7 @@ class UploadToken:
             "sweep": self.sweep,
             "adopted": self.adopted,
             "local": self.local.to_mapping() if self.local else None,
-            "outcome": _outcome_to_mapping(self.outcome) if self.outcome else None,
+            "outcome": outcome_to_mapping(self.outcome) if self.outcome else None,
         }
 
     @classmethod
@@ -179,7 +179,7 @@ class UploadToken:
             sweep=fields.get("sweep", bool),
             adopted=fields.get("adopted", bool, False),
             local=_local_from(Fields(local)) if local is not None else None,
-            outcome=_outcome_from(Fields(outcome)) if outcome is not None else None,
+            outcome=outcome_from(Fields(outcome)) if outcome is not None else None,
         )
 
     def _check_shape(self) -> None:
@@ -207,7 +207,8 @@ def _local_from(fields: Fields) -> LocalProof:
     )
 
 
-def _outcome_to_mapping(outcome: Outcome) -> dict[str, Any]:
+def outcome_to_mapping(outcome: Outcome) -> dict[str, Any]:
+    """JSON-safe, for the tokens of all that makes objects."""
     checksum = outcome.checksum
     return {
         "etag": outcome.etag,
@@ -219,7 +220,8 @@ def _outcome_to_mapping(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _outcome_from(fields: Fields) -> Outcome:
+def outcome_from(fields: Fields) -> Outcome:
+    """The outcome in an untrusted token. TokenRejected or ValueError for what is none."""
     checksum = fields.get("checksum", list, None)
     return Outcome(
         etag=fields.get("etag", str),
