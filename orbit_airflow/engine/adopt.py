@@ -3,6 +3,8 @@
 The token may be lost because the API was down when it was to be saved, or because somebody emptied the task's state.
 The upload is ours when the present identity began it since our intent, when each of its parts holds the local bytes at
 the place where our plan has them, and when nobody works on it any more (its list of parts stands still for a while).
+A part may still arrive behind its sender's death, out of the buffers of a dead machine's kernel or of a proxy: a list
+that has moved gets another, longer look.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from orbit_airflow.engine.token import UploadToken
 
 # A live try finishes some part within this time, or it is too slow to be worth waiting for.
 QUIET_SECONDS = 10.0
+# How often that long each look waits; the last part of a dead sender has arrived behind the first of them.
+_WAITS = (1, 2, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,10 @@ def adopt_lost_upload(job: UploadJob, source: Source, token: UploadToken) -> Ado
         if best is None:
             return None
         empty = [twin for twin in twins if is_empty(job, twin)]
-        job.cancel.sleep(QUIET_SECONDS)
-        if not _stands_still(job, source, best):
+        best = _at_rest(job, source, best)
+        if best is None:
             return None
-        for twin in empty:
-            if is_empty(job, twin):
-                job.store.abort(job.ref, twin.upload_id)
-        job.store.abort(job.ref, token.upload_id or "")
+        _abort_empty(job, token, empty)
     except Paused:
         raise
     except AccessDenied:
@@ -70,7 +71,29 @@ def _matching(job: UploadJob, source: Source, token: UploadToken, twin: ListedUp
     return Adopted(candidate, receipts) if receipts and len(receipts) == inventory.seen else None
 
 
-def _stands_still(job: UploadJob, source: Source, found: Adopted) -> bool:
-    inventory = Inventory(job, source, found.token, quiet=True)
-    again = {listed.number: listed.etag for listed in inventory.listed()}
-    return again == {number: receipt.etag for number, receipt in found.receipts.items()}
+def _at_rest(job: UploadJob, source: Source, found: Adopted) -> Adopted | None:
+    """The upload with the parts that it has once it stands still; None when it does not, or has a stranger's part."""
+    for times in _WAITS:
+        job.cancel.sleep(times * QUIET_SECONDS)
+        inventory = Inventory(job, source, found.token, quiet=True)
+        receipts = inventory.compared(found.receipts)
+        if len(receipts) != inventory.seen:
+            return None
+        still = _etags(receipts) == _etags(found.receipts)
+        found = Adopted(found.token, receipts)
+        if still:
+            return found
+    job.notice(f"upload {found.token.upload_id} of this key is not continued: somebody still sends parts of it")
+    return None
+
+
+def _etags(receipts: dict[int, PartReceipt]) -> dict[int, str]:
+    return {number: receipt.etag for number, receipt in receipts.items()}
+
+
+def _abort_empty(job: UploadJob, token: UploadToken, twins: list[ListedUpload]) -> None:
+    """What lost Creates left, and our own new upload, which is not needed."""
+    for twin in twins:
+        if is_empty(job, twin):
+            job.store.abort(job.ref, twin.upload_id)
+    job.store.abort(job.ref, token.upload_id or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orbit_airflow.engine.body import WorkerBuffers
 from orbit_airflow.engine.errors import SourceChanged
@@ -28,17 +28,21 @@ class Inventory:
         self._token = token
         self._plan = PartPlan(source.size, token.part_size or 1)
 
-    def compared(self) -> dict[int, PartReceipt]:
-        """Receipts of the parts that hold the file's present bytes; the others will be sent again.
+    def compared(self, known: Mapping[int, PartReceipt] | None = None) -> dict[int, PartReceipt]:
+        """Receipts of the parts that hold the file's present bytes; the others will be sent again. Those of ``known``
+        whose ETag has not changed were compared before, and are not read again.
 
         UploadGone when the upload is not there. SourceChanged when parts differ, the file's stat differs from the
         token's, and changes are to fail the transfer. Memory: one receipt per part, at most 10,000.
         """
         job = self._job
-        buffers = WorkerBuffers(BLOCK)
+        buffers, before = WorkerBuffers(BLOCK), known or {}
 
         def compare(worker: int, listed: ListedPart) -> tuple[ListedPart, PartReceipt | None]:
             job.cancel.check()
+            earlier = before.get(listed.number)
+            if earlier is not None and earlier.etag == listed.etag:
+                return listed, earlier
             return listed, self._compare(listed, buffers.of(worker))
 
         pages = self.listed()

@@ -40,7 +40,7 @@ def main() -> int:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="orbit-continuity-") as data,
-        ModelProcess("--data-dir", data, "--bucket", f"{BUCKET}:versioned") as server,
+        ModelProcess("--data-dir", data, "--bucket", f"{BUCKET}:versioned", "--receive-buffer", "65536") as server,
         Site(server, max(chosen.parallel, chosen.wave)) as site,
     ):
         print(f"{len(plans)} runs; Airflow is ready after {time.monotonic() - began:.0f} s", flush=True)
@@ -55,7 +55,8 @@ def main() -> int:
 
 
 def _verdict(values: dict[str, Any]) -> Verdict:
-    return Verdict(**{**values, "plan": Plan(**values["plan"]), "faults": tuple(values["faults"])})
+    plan = Plan(**{**values["plan"], "middle": tuple(values["plan"]["middle"])})
+    return Verdict(**{**values, "plan": plan, "faults": tuple(values["faults"])})
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -98,6 +99,9 @@ def _plans(chosen: argparse.Namespace) -> list[Plan]:
             number=number,
             seed=chosen.seed,
             delay=dice.uniform(*ROWS[name].delay),
+            # What is behind it may still be in the sender's kernel, and travel without the process.
+            held_at=dice.uniform(0.02, 0.6),
+            middle=ROWS[name].middle,
             variant=ROWS[name].variant,
             connection=ROWS[name].connection,
         )

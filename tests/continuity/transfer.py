@@ -28,13 +28,17 @@ _TOTAL_OUTAGE = (urllib.error.URLError, ConnectionError, TimeoutError)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One run: which event, which direction, and its own dice. ``delay``: seconds that each part is held up."""
+    """One run: which event, which direction, and its own dice. ``delay``: seconds that each part is held up, behind the
+    share ``held_at`` of its bytes. ``middle``: from and to which share of the whole the event is called for.
+    """
 
     row: str
     direction: Direction
     number: int
     seed: int
     delay: float
+    held_at: float = 0.5
+    middle: tuple[float, float] = (0.2, 0.65)
     variant: str = ""
     connection: str = PATIENT
 
@@ -67,7 +71,16 @@ class Transfer:
         if plan.direction == "down":
             self.prepare_disk()
             self.site.put_object(plan.key)
-        server.inject(Fault(_MOVES[plan.direction], "delay", "mid", key=plan.key, seconds=plan.delay, times=None))
+        held = Fault(
+            _MOVES[plan.direction],
+            "delay",
+            "mid",
+            key=plan.key,
+            seconds=plan.delay,
+            at_fraction=plan.held_at,
+            times=None,
+        )
+        server.inject(held)
         conf = {"path": str(self._path), "bucket": BUCKET, "key": plan.key, "connection": plan.connection}
         run_id = self.site.rest.trigger(plan.dag_id, conf)
         self.task = self.site.task(plan.dag_id, run_id, "transfer")
@@ -90,7 +103,7 @@ class Transfer:
 
     def wait_for_middle(self) -> None:
         """Until a random share has travelled, and a random while longer."""
-        share = self.dice.uniform(0.3, 0.75)
+        share = self.dice.uniform(*self.plan.middle)
         self.wait_until("the middle", lambda: self.moved() >= share * SIZE, patience=_START_SECONDS)
         time.sleep(self.dice.uniform(0, self.plan.delay / 2))
 

@@ -23,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--discard", action="store_true", help="verify the bytes and keep none")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--rate-limit", type=int, help="bytes per second of all uploads together")
+    parser.add_argument("--receive-buffer", type=int, help="bytes that the kernel takes ahead of the server")
     parser.add_argument("--min-part-size", type=int)
     parser.add_argument("--profile", type=json.loads, default={}, help="JSON of ServerProfile's fields")
     parser.add_argument("--region", default="us-east-1")
@@ -44,6 +45,7 @@ def _server(arguments: argparse.Namespace) -> ModelServer:
         data_dir=arguments.data_dir,
         discard=arguments.discard,
         rate_limit=arguments.rate_limit,
+        receive_buffer=arguments.receive_buffer,
         region=arguments.region,
     )
 

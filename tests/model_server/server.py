@@ -34,7 +34,8 @@ class ModelServer:
     """A strict S3 server on 127.0.0.1; it listens from construction until `close`.
 
     `data_dir` holds the bytes; without one they go to a temporary directory that `close` removes. With `discard` bytes
-    are verified and thrown away. The first of the credentials owns every bucket.
+    are verified and thrown away. The first of the credentials owns every bucket. `receive_buffer` bounds what the
+    kernel takes of a request ahead of the server, so that a body whose sender dies is cut, not finished out of a buffer.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ModelServer:
         data_dir: Path | str | None = None,
         discard: bool = False,
         rate_limit: int | None = None,
+        receive_buffer: int | None = None,
         region: str = "us-east-1",
     ) -> None:
         self._temporary = tempfile.mkdtemp(prefix="model-s3-")
@@ -77,6 +79,9 @@ class ModelServer:
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
         self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+        if receive_buffer is not None:
+            # Inherited by what is accepted.
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._port: int = self._listener.getsockname()[1]
         self._accepting = threading.Thread(target=self._accept, name="model-s3-accept", daemon=True)
         self._accepting.start()

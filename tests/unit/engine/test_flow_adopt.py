@@ -232,7 +232,7 @@ def test_an_upload_with_a_part_that_is_in_no_plan_of_ours_is_left_alone(bench: B
 
 
 def test_an_upload_that_still_moves_is_left_alone(bench: Bench) -> None:
-    """A part arrives while we wait: somebody is alive there, and goes on."""
+    """A part arrives in each of our waits: somebody is alive there, and goes on."""
     bench.use(checksums=False)
     data = bench.write(SIZE)
     bench.die(1)
@@ -240,14 +240,50 @@ def test_an_upload_that_still_moves_is_left_alone(bench: Bench) -> None:
     waited: list[float] = []
 
     def deed(seconds: float) -> None:
-        if seconds >= 5 and not waited:
+        if seconds >= 5:
             waited.append(seconds)
-            _part(bench, theirs, 2, data[PART : 2 * PART])
+            at = len(waited) * PART
+            _part(bench, theirs, len(waited) + 1, data[at : at + PART])
 
     result = bench.upload(try_number=2, cancel=_Watched(bench.time, deed))
-    assert waited
+    assert waited == [10, 20, 20]
     assert bench.stored == data
     assert (_open(bench), result.parts_found) == ({theirs}, 0)
+    assert "somebody still sends parts" in bench.notices
+
+
+def test_a_part_that_arrives_behind_its_sender_s_death_is_taken_too(bench: Bench) -> None:
+    """It was on the line when the process died. A longer quiet tells that it was the last one."""
+    bench.use(versioned=True, checksums=False)
+    data = _started_was_lost(bench)
+    (lost,) = _open(bench)
+    late = [(5, data[4 * PART : 5 * PART])]
+
+    def deed(seconds: float) -> None:
+        if seconds >= 5 and late:
+            number, block = late.pop()
+            _part(bench, lost, number, block)
+
+    result = bench.upload(try_number=2, cancel=_Watched(bench.time, deed))
+    bench.settled(data)
+    assert result.parts_found == 5
+
+
+def test_a_stranger_s_part_that_arrives_while_we_wait_is_no_death_s(bench: Bench) -> None:
+    """Other bytes than the file's: the upload is another's, whatever it held before."""
+    bench.use(versioned=True, checksums=False)
+    data = _started_was_lost(bench)
+    lost = _open(bench)
+    (name,) = lost
+    late = [data_of(PART, 77)]
+
+    def deed(seconds: float) -> None:
+        if seconds >= 5 and late:
+            _part(bench, name, 5, late.pop())
+
+    result = bench.upload(try_number=2, cancel=_Watched(bench.time, deed))
+    assert bench.stored == data
+    assert (_open(bench), result.parts_found) == (lost, 0)
 
 
 def test_an_upload_that_is_completed_while_we_wait_is_left_alone(bench: Bench) -> None:
