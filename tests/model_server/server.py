@@ -35,7 +35,7 @@ class ModelServer:
 
     `data_dir` holds the bytes; without one they go to a temporary directory that `close` removes. With `discard` bytes
     are verified and thrown away. The first of the credentials owns every bucket. `receive_buffer` bounds what the
-    kernel takes of a request ahead of the server, so that a body whose sender dies is cut, not finished out of a buffer.
+    kernel takes of a request ahead of the server: a body whose sender dies is cut, not finished out of a buffer.
     """
 
     def __init__(
