@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from typing import Any
 from tests.compose.file import airflow_services, load
 from tests.e2e import processes
 from tests.e2e.harness import clean_environment
+from tests.e2e.postgres import Postgres
+from tests.e2e.postgres import can_run_here as postgres_can_run_here
 from tests.e2e.processes import Session
 from tests.e2e.readiness import Readiness, tails
 from tests.e2e.rest import RestClient, TaskClient
@@ -53,36 +54,21 @@ class Machine:
                                                 "S3_ACCESS_KEY": server.access_key,
                                                 "S3_SECRET_KEY": server.secret_key}))  # fmt: skip
         self._sessions: list[Session] = []
+        self._database: Postgres | None = None
         self._began = time.monotonic()
 
     def close(self) -> None:
         """End all processes, the database last."""
         for session in reversed(self._sessions):
             processes.end([session], patience=10)
+        if self._database is not None:
+            self._database.close()
 
     def start_stores(self) -> None:
-        """PostgreSQL as the user postgres, for it refuses root, and Redis."""
+        """PostgreSQL and Redis."""
         self._out.mkdir()
-        data = self._place / "pg"
-        data.mkdir()
-        owner = pwd.getpwnam("postgres")
-        os.chown(data, owner.pw_uid, owner.pw_gid)
         self._place.chmod(0o755)
-        tools = max(Path("/usr/lib/postgresql").glob("*/bin"))
-        as_postgres = ["runuser", "-u", "postgres", "--"]
-        self.run([*as_postgres, str(tools / "initdb"), "--auth=trust", "--username=airflow", "-D", str(data)], {})
-        listen = [
-            "-c",
-            f"listen_addresses={HOST}",
-            "-c",
-            f"port={self._postgres}",
-            "-c",
-            f"unix_socket_directories={data}",
-        ]
-        self._spawn("postgres", [*as_postgres, str(tools / "postgres"), "-D", str(data), *listen], {})
-        ready = [str(tools / "pg_isready"), "-h", HOST, "-p", str(self._postgres), "-U", "airflow"]
-        wait_for("PostgreSQL", lambda: _succeeds(ready), patience=30, explain=self.tails)
-        self.run([str(tools / "createdb"), "-h", HOST, "-p", str(self._postgres), "-U", "airflow", "airflow"], {})
+        self._database = Postgres(self._place, self._postgres, self._out / "postgres.log")
         self._spawn("redis", ["redis-server", "--bind", HOST, "--port", str(self._redis), "--save", ""], {})
         ping = ["redis-cli", "-p", str(self._redis), "ping"]
         wait_for("Redis", lambda: _succeeds(ping), patience=30, explain=self.tails)
@@ -227,7 +213,7 @@ def _clean() -> dict[str, str]:
 
 def _missing() -> list[str]:
     missing = [tool for tool in ("redis-server", "redis-cli", "runuser") if shutil.which(tool) is None]
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+    if not postgres_can_run_here():
         missing.append("postgresql")
     if os.geteuid() != 0:
         missing.append("root")

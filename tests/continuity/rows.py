@@ -134,7 +134,7 @@ def _lose_machine(site: Site, transfers: Sequence[Transfer]) -> None:
 
 ROWS: dict[str, Row] = {
     "error": Row(text="the store answers 500 beyond all retries", strike=_error, connection=IMPATIENT),
-    "timeout": Row(text="`execution_timeout`", strike=_time_limit, variant="_limited", delay=(5.0, 7.0)),
+    "timeout": Row(text="`execution_timeout`", strike=_time_limit, variant="_limited", delay=(7.0, 9.0)),
     "sigkill": Row(text="SIGKILL of the task", strike=_kill),
     "supervisor": Row(text="SIGKILL of the supervisor; the orphan thaws beside the retry", strike=_kill_supervisor),
     # A supervisor hears of these two at its next heartbeat.

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Self
 
 from tests.continuity.watch import Watch
+from tests.e2e import processes
 from tests.e2e.harness import LocalAirflow, option_variables, s3_connection
 from tests.e2e.judge import MIB, client_of
+from tests.e2e.postgres import Postgres, can_run_here
 from tests.e2e.running import make_file
 from tests.model_server import ModelProcess
+from tests.servers.ports import free_block
 
 DAG_FILE = Path(__file__).parent / "dags" / "continuity.py"
 DAG_IDS = [f"continuity_{name}" for name in ("up", "up_limited", "down", "down_limited", "down_shared")]
@@ -34,7 +37,8 @@ class Site(LocalAirflow):
     """Airflow, its S3 server, and the disks of its machines.
 
     The scheduler with its LocalExecutor, that is the worker, lives on one "machine" at a time: with a host name of its
-    own, and its own disk under the path ``disk``. Everything else is shared, as a network file system would be.
+    own, and its own disk under the path ``disk``. Everything else is shared, as a network file system would be. Its
+    database is PostgreSQL where that is installed: SQLite, with its one writer, loses heartbeats of busy tasks.
     """
 
     def __init__(self, server: ModelProcess, parallel: int) -> None:
@@ -46,6 +50,7 @@ class Site(LocalAirflow):
         self.shared = self.home / "shared"
         self.source = self.home / "source.bin"
         self.watch = Watch(SIZE)
+        self._database: Postgres | None = None
 
     def __enter__(self) -> Self:
         for folder in (self.disk, self.shared):
@@ -64,7 +69,21 @@ class Site(LocalAirflow):
     def close(self) -> None:
         """End everything."""
         self.watch.stop()
+        if self._database is None:
+            super().close()
+            return
+        processes.end(self._sessions)
+        self._sessions = []
+        self._database.close()
         super().close()
+
+    def _prepare(self) -> None:
+        if can_run_here():
+            # The user postgres comes through to its own folder; what else is here is closed to others.
+            self.home.chmod(0o711)
+            self._database = Postgres(self.home, free_block(1)[0], self.home / "postgres.log")
+            self._env |= option_variables({"database.sql_alchemy_conn": self._database.url})
+        super()._prepare()
 
     def node_disk(self) -> Path:
         """The present machine's disk, as it is seen from outside."""

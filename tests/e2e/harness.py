@@ -202,7 +202,7 @@ def airflow_environment(home: Path, url: str, log_port: int) -> dict[str, str]:
         "core.parallelism": "2",
         "core.simple_auth_manager_users": f"{USERNAME}:admin",
         "core.simple_auth_manager_passwords_file": f"{home}/passwords.json",
-        "database.sql_alchemy_conn": f"sqlite:///{home}/airflow.db?timeout=30",
+        "database.sql_alchemy_conn": f"sqlite:///{home}/airflow.db",
         "api.base_url": url,
         "api.secret_key": secrets.token_hex(16),
         "api_auth.jwt_secret": secrets.token_hex(32),

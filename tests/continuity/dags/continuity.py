@@ -8,7 +8,8 @@ from airflow.sdk import DAG
 from orbit_airflow.operators.download import OrbitS3DownloadOperator
 from orbit_airflow.operators.transfer import OrbitS3UploadOperator
 
-LIMITED = timedelta(seconds=15)
+# Behind the first parts, which are held up for up to 9 s, and before the last ones.
+LIMITED = timedelta(seconds=22)
 # An API server that is away for a minute costs tries, too: each one that cannot be started.
 COMMON: dict[str, Any] = {"retries": 12, "retry_delay": timedelta(seconds=2)}
 PATH, CONNECTION = "{{ dag_run.conf['path'] }}", "{{ dag_run.conf['connection'] }}"
