@@ -43,7 +43,7 @@ def test_a_run_that_continued_within_its_bound_is_right() -> None:
 @pytest.mark.parametrize(
     ("heads", "again", "faults", "said"),
     [
-        ([STARTED, STARTED], 0, (), "it did not continue"),
+        ([STARTED, STARTED], PART_SIZE, (), "it did not continue"),
         ([STARTED], 0, (), "it was not interrupted"),
         ([], 0, (), "no try told how it began"),
         ([STARTED, CONTINUED], 2 * PART_SIZE + 1, (), "bytes again"),
@@ -62,6 +62,11 @@ def test_each_interruption_has_its_own_bound() -> None:
     heads = [STARTED, *[CONTINUED] * 6]
     assert _judged(heads, 12 * PART_SIZE).faults == ()
     assert len(_judged(heads, 12 * PART_SIZE + 6).faults) == 1
+
+
+def test_where_not_even_one_part_was_whole_there_is_nothing_to_continue() -> None:
+    """On a slow machine a time limit may come before the first part's end."""
+    assert _judged([STARTED, STARTED], PART_SIZE - 1).faults == ()
 
 
 def test_what_an_absent_disk_costs_is_owed_by_nobody_and_must_be_said() -> None:

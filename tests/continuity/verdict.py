@@ -45,6 +45,9 @@ def judge(transfer: Transfer) -> Verdict:
     verdict = Verdict(
         plan=plan, again=again, tries=transfer.task.view().try_number, begun=len(heads), said=heads[-1] if heads else ""
     )
+    if owed == "continues" and len(heads) > 1 and _FROM_NOTHING in heads[-1] and again < PART_SIZE:
+        # Struck before its first part was whole: all that had travelled is less than one part.
+        owed = "anew"
     faults = [*transfer.faults(), *_faults_of_telling(heads, owed)]
     if again < 0:
         faults.append(f"{-again:,} bytes never travelled")
