@@ -32,7 +32,7 @@ from orbit_airflow.engine.stores.s3 import S3Store
 from tests.bodies import BytesBody
 from tests.model_server import Credentials as ModelCredentials
 from tests.model_server import ModelServer, ServerProfile
-from tests.scenario.scripted import read_head, scripted
+from tests.scenario.scripted import read_whole, scripted
 
 DATA = b"some bytes of a part" * 100
 DIGESTS = PartDigests(crc32=crc32(DATA))
@@ -70,14 +70,14 @@ def _head_part(store: S3Store, key: str) -> object:
     return store.head_part(ObjectRef("bucket", key, "ver+sion"), 9)
 
 
-def _heard(
+def heard(
     call: Callable[[S3Store, str], object], key: str, lean: bool, **settings: object
-) -> tuple[str, dict[str, str]]:
-    """Request line and headers of one call."""
+) -> tuple[str, dict[str, str], bytes]:
+    """Request line, headers and (where nothing waits for "100 Continue") body of one call."""
     heads: list[bytes] = []
 
     def script(sock: socket.socket, stop: threading.Event) -> None:
-        heads.append(read_head(sock))
+        heads.append(read_whole(sock))
         sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         sock.recv(65536)
 
@@ -89,20 +89,22 @@ def _heard(
         )  # fmt: skip
         with pytest.raises(AccessDenied):
             call(S3Store(prepare_client(make_client(config), config), config), key)
-    raw, *rest = heads[0].partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    head, _, body = heads[0].partition(b"\r\n\r\n")
+    raw, *rest = head.decode("latin-1").split("\r\n")
     method, target, _ = raw.split(" ")
     path, _, query = target.partition("?")
     # The order of the query is no part of the signature.
     line = f"{method} {path}?{'&'.join(sorted(query.split('&')))}"
     headers = {name.lower(): value.strip() for name, _, value in (item.partition(":") for item in rest)}
-    return line, {name: value for name, value in headers.items() if name not in OWN and name != "host"}
+    kept = {name: value for name, value in headers.items() if name not in OWN and name != "host"}
+    return line, kept, b"" if call in (_put, _part) else body
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 @pytest.mark.parametrize("call", [_put, _part, _head, _head_part])
 def test_the_request_is_botocore_s(call: Callable[[S3Store, str], object], key: str) -> None:
     """The same line and the same headers for any key, with every option."""
-    ours, theirs = (_heard(call, key, lean) for lean in (True, False))
+    ours, theirs = (heard(call, key, lean) for lean in (True, False))
     assert ours == theirs
     assert ours[1]["x-amz-expected-bucket-owner"] == "123456789012"
     assert ours[1]["x-amz-request-payer"] == "requester"
