@@ -9,6 +9,7 @@ from typing import Any
 
 import botocore.httpchecksum
 import pytest
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ParamValidationError
 from botocore.session import get_session
 from hypothesis import given
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from orbit_airflow.engine import Credentials, EngineConfig, ObjectRef
 from orbit_airflow.engine.errors import ConfigError, ConnectionLost, NotFound, StoreError, Throttled, Unavailable
 from orbit_airflow.engine.model import KeyPrefix, ObjectAttributes
-from orbit_airflow.engine.store import CopyRequest, ListRequest
+from orbit_airflow.engine.store import CopyRequest, ListRequest, fits_xml
 from orbit_airflow.engine.stores import documents
 from orbit_airflow.engine.stores import lean as lean_module
 from orbit_airflow.engine.stores.client import make_client, prepare_client
@@ -25,14 +26,14 @@ from orbit_airflow.engine.stores.s3 import S3Store
 from orbit_airflow.engine.versioning import VersionsRequest
 from tests.contract.keys import ODD_KEYS
 from tests.scenario.scripted import read_whole, scripted
-from tests.scenario.test_lean_path import ATTRIBUTES, STYLES, _client, _lean, heard
+from tests.scenario.test_lean_path import ATTRIBUTES, STYLES, _client, _lean, all_heard
 
 Call = Callable[[S3Store, str], object]
 
 
 def _copy(store: S3Store, key: str) -> object:
     source = ObjectRef("bucket", key, "ver+sion/=")
-    return store.copy(ObjectRef("bucket", f"to/{key}"), CopyRequest(source=source, if_match="e-1"))
+    return store.copy(ObjectRef("bucket", key), CopyRequest(source=source, if_match="e-1"))
 
 
 def _copy_all(store: S3Store, key: str) -> object:
@@ -93,9 +94,12 @@ CALLS: list[Call] = [
 @pytest.mark.parametrize("call", CALLS)
 def test_line_headers_and_body_are_botocore_s(call: Call) -> None:
     """Byte for byte, for keys that something on the way is tempted to change, with every option."""
-    for name, key in ODD_KEYS.items():
-        ours, theirs = (heard(call, key, lean) for lean in (True, False))
-        assert ours == theirs, name
+    deletes = call in (_delete, _delete_quietly)
+    # The engine deletes one by one what XML cannot carry.
+    keys = [key for key in ODD_KEYS.values() if not deletes or fits_xml(key)]
+    ours_of_all, theirs_of_all = (all_heard(call, keys, lean) for lean in (True, False))
+    for key, ours, theirs in zip(keys, ours_of_all, theirs_of_all, strict=True):
+        assert ours == theirs, key
         assert ours[1]["x-amz-expected-bucket-owner"] == "123456789012"
         assert ours[1]["x-amz-security-token"] == "to+ken="
 
@@ -106,7 +110,7 @@ def test_the_address_is_botocore_s(style: dict[str, Any], operation: str) -> Non
     """Buckets without a key, and queries without a value: path style, virtual hosts, endpoints with paths."""
     params: dict[str, dict[str, Any]] = {
         "DeleteObjects": {"Delete": {"Objects": [{"Key": "k"}]}},
-        "ListObjectsV2": {"Prefix": "a b"},
+        "ListObjectsV2": {"EncodingType": "url", "Prefix": "a b"},
         "PutObjectTagging": {"Key": "a/key", "Tagging": {"TagSet": []}, "VersionId": "1"},
     }
     whole = {"Bucket": "bucket", **params[operation]}
@@ -125,7 +129,7 @@ def test_the_address_is_botocore_s(style: dict[str, Any], operation: str) -> Non
     assert target is not None
     plain = lean_module._plain(shape, whole)
     assert plain is not None
-    assert lean._request(shape, target, whole, plain, Credentials(access_key="A", secret_key="S")).url == sent[0]
+    assert lean._request(shape, target, whole, plain, ReadOnlyCredentials("A", "S", None)).url == sent[0]
 
 
 MODEL: Any = get_session().get_service_model("s3")
@@ -139,8 +143,8 @@ def test_a_body_is_checked_by_what_botocore_would_send(names: list[tuple[str, st
     tags = [{"Key": name, "Value": value} for name, value in names]
     body = documents.written(model, {"Bucket": "b", "Key": "k", "Tagging": {"TagSet": tags}})
     request: dict[str, Any] = {"headers": {}, "body": body, "context": {"client_config": _client().meta.config}}
-    botocore.httpchecksum.resolve_request_checksum_algorithm(request, model, {})  # type: ignore[attr-defined]
-    botocore.httpchecksum.apply_request_checksum(request)  # type: ignore[attr-defined]
+    botocore.httpchecksum.resolve_request_checksum_algorithm(request, model, {})
+    botocore.httpchecksum.apply_request_checksum(request)
     assert documents.digests_of(model, body) == request["headers"]
 
 
@@ -152,7 +156,7 @@ def test_a_parameter_that_botocore_refuses_is_refused_by_it() -> None:
         documents.written(model, wrong)
     assert _lean(_client(endpoint_url="http://127.0.0.1:9")).answer("PutObjectTagging", wrong) is None
     with pytest.raises(ConfigError, match="Value"):
-        _told(lambda store, key: store.put_tags(ObjectRef("b", key), (("k", 7),)), b"", True)  # type: ignore[arg-type,func-returns-value]
+        _told(lambda store, key: store.put_tags(ObjectRef("bucket", key), (("k", 7),)), b"", True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +167,7 @@ def test_a_parameter_that_botocore_refuses_is_refused_by_it() -> None:
         ("PutObjectTagging", {"Tagging": {"TagSet": []}, "ChecksumAlgorithm": "SHA256"}),
         ("PutObjectTagging", {"Tagging": {"TagSet": []}, "ContentMD5": "x"}),
         ("GetObjectTagging", {"NotAParameter": "x"}),
+        ("ListObjectsV2", {"Prefix": "botocore asks for encoded keys, and decodes them"}),
     ],
 )
 def test_what_is_not_plain_is_left_to_botocore(operation: str, more: dict[str, Any]) -> None:
@@ -247,7 +252,7 @@ def test_a_wrong_answer_is_no_success(verb: str, wrong: str, lean: bool) -> None
 def test_half_an_answer_is_no_success(verb: str, lean: bool) -> None:
     """Cut at any place: by the store, with a length that fits, or by the line; or nothing at all."""
     call, body = RIGHT[verb]
-    for end in range(0, len(body), 9):
+    for end in (0, len(body) // 2, len(body) - 1):
         with pytest.raises(Unavailable):
             _told(call, _ok(body[:end]), lean)
         with pytest.raises(ConnectionLost):

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,26 +70,38 @@ def _head_part(store: S3Store, key: str) -> object:
     return store.head_part(ObjectRef("bucket", key, "ver+sion"), 9)
 
 
-def heard(
-    call: Callable[[S3Store, str], object], key: str, lean: bool, **settings: object
-) -> tuple[str, dict[str, str], bytes]:
+Heard = tuple[str, dict[str, str], bytes]
+
+
+def heard(call: Callable[[S3Store, str], object], key: str, lean: bool) -> Heard:
     """Request line, headers and (where nothing waits for "100 Continue") body of one call."""
-    heads: list[bytes] = []
+    return all_heard(call, [key], lean)[0]
+
+
+def all_heard(call: Callable[[S3Store, str], object], keys: Iterable[str], lean: bool) -> list[Heard]:
+    """The same for many keys, with one client."""
+    sent: list[bytes] = []
 
     def script(sock: socket.socket, stop: threading.Event) -> None:
-        heads.append(read_whole(sock))
+        sent.append(read_whole(sock))
         sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         sock.recv(65536)
 
     with scripted(script) as address:
-        keys = Credentials(access_key="AKIA", secret_key="secret", session_token="to+ken=")
+        secrets = Credentials(access_key="AKIA", secret_key="secret", session_token="to+ken=")
         config = EngineConfig(
-            endpoint=f"http://localhost:{address.partition(':')[2]}", region="eu-central-1", credentials=keys,
+            endpoint=f"http://localhost:{address.partition(':')[2]}", region="eu-central-1", credentials=secrets,
             expected_bucket_owner="123456789012", request_payer="requester", force_path_style=True, lean=lean,
         )  # fmt: skip
-        with pytest.raises(AccessDenied):
-            call(S3Store(prepare_client(make_client(config), config), config), key)
-    head, _, body = heads[0].partition(b"\r\n\r\n")
+        store = S3Store(prepare_client(make_client(config), config), config)
+        for key in keys:
+            with pytest.raises(AccessDenied):
+                call(store, key)
+    return [_understood(raw, with_body=call not in (_put, _part)) for raw in sent]
+
+
+def _understood(request: bytes, *, with_body: bool) -> Heard:
+    head, _, body = request.partition(b"\r\n\r\n")
     raw, *rest = head.decode("latin-1").split("\r\n")
     method, target, _ = raw.split(" ")
     path, _, query = target.partition("?")
@@ -97,7 +109,7 @@ def heard(
     line = f"{method} {path}?{'&'.join(sorted(query.split('&')))}"
     headers = {name.lower(): value.strip() for name, _, value in (item.partition(":") for item in rest)}
     kept = {name: value for name, value in headers.items() if name not in OWN and name != "host"}
-    return line, kept, b"" if call in (_put, _part) else body
+    return line, kept, body if with_body else b""
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)

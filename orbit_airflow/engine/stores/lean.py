@@ -44,6 +44,8 @@ _HANDLED = frozenset({"Bucket", "Key", "Body"})
 _LEFT_TO_BOTOCORE = ("SSECustomer", "CopySourceSSECustomer")
 _OWN_CHECKSUM = frozenset({"ChecksumAlgorithm", "ContentMD5"})
 _WHOLE = frozenset({"integer", "long"})
+# Where nobody says how, botocore asks for encoded keys, and decodes them.
+_ENCODED = frozenset({"ListObjectsV2", "ListObjectVersions"})
 _WRITING = frozenset({"PUT", "POST"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EVENTS = (
@@ -117,7 +119,7 @@ class LeanCalls:
 
     def answer(self, operation: str, params: Mapping[str, Any]) -> Answer | None:
         """What botocore would answer to this call, or None when botocore must make it. Raises what botocore would."""
-        if operation not in OPERATIONS:
+        if operation not in OPERATIONS or (operation in _ENCODED and "EncodingType" not in params):
             return None
         shape, bucket = self._shape(operation), params["Bucket"]
         target = self._target(bucket) if shape is not None else None
