@@ -16,10 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbit_airflow.engine import Credentials, EngineConfig, ObjectRef
-from orbit_airflow.engine.errors import ConfigError, ConnectionLost, NotFound, StoreError, Throttled, Unavailable
+from orbit_airflow.engine.errors import (
+    ConfigError,
+    ConnectionLost,
+    NotFound,
+    StoreError,
+    Throttled,
+    Unavailable,
+    WrongEndpoint,
+)
 from orbit_airflow.engine.model import KeyPrefix, ObjectAttributes
 from orbit_airflow.engine.store import CopyRequest, ListRequest, fits_xml
-from orbit_airflow.engine.stores import documents
+from orbit_airflow.engine.stores import documents, http
 from orbit_airflow.engine.stores import lean as lean_module
 from orbit_airflow.engine.stores.client import make_client, prepare_client
 from orbit_airflow.engine.stores.s3 import S3Store
@@ -268,6 +276,42 @@ def test_a_refusal_is_told_with_its_code(verb: str, lean: bool) -> None:
         _told(RIGHT[verb][0], _ok(body, head=b"404 Not Found"), lean)
     context = caught.value.context
     assert (context.status, context.code, context.request_id) == (404, "NoSuchBucket", "R-1")
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("verb", RIGHT)
+def test_a_bucket_of_another_region_is_told(verb: str, lean: bool) -> None:
+    """The store answers so to everything: botocore looks for the bucket, and then the region is named."""
+    body = b"<Error><Code>PermanentRedirect</Code><Message>elsewhere</Message></Error>"
+    answer = _ok(body, head=b"301 Moved Permanently\r\nx-amz-bucket-region: eu-west-1")
+    with pytest.raises(WrongEndpoint, match="eu-west-1"):
+        _told(RIGHT[verb][0], answer, lean)
+
+
+def test_an_answer_is_acknowledged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that sends head and body apart does not wait for a delayed acknowledgement (where the kernel can)."""
+    option = getattr(socket, "TCP_QUICKACK", None)
+    plain, seen = http._acknowledge_at_once, list[int]()
+
+    def spy(sock: socket.socket) -> None:
+        plain(sock)
+        if option is not None:
+            seen.append(sock.getsockopt(socket.IPPROTO_TCP, option))
+
+    monkeypatch.setattr(http, "_acknowledge_at_once", spy)
+    call, body = RIGHT["get tags"]
+    assert _told(call, _ok(body), True) == (("k", "v"),)
+    assert seen == ([1] if option is not None else [])
+
+
+def test_a_line_that_takes_no_wishes_is_used_as_it_is() -> None:
+    """Not every socket is a TCP one, and a dead one says so itself, later."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        http._acknowledge_at_once(ours)
+    http._acknowledge_at_once(ours)
+    http._acknowledge_at_once(None)
+    assert ours.fileno() == -1
 
 
 @pytest.mark.parametrize("value", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.678Z", "Fri, 02 Jan 2026 03:04:05 GMT"])

@@ -22,13 +22,14 @@ from botocore.session import get_session
 from orbit_airflow.engine import Credentials, EngineConfig, ObjectRef
 from orbit_airflow.engine.checksums import crc32
 from orbit_airflow.engine.errors import AccessDenied, NotFound
-from orbit_airflow.engine.model import KIB, ObjectAttributes, Part
-from orbit_airflow.engine.store import PartDigests
+from orbit_airflow.engine.model import KIB, KeyPrefix, ObjectAttributes, Part
+from orbit_airflow.engine.store import CopyRequest, ListRequest, PartDigests
 from orbit_airflow.engine.stores import lean as lean_module
 from orbit_airflow.engine.stores.client import client_config, make_client, prepare_client
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.lean import LeanCalls
 from orbit_airflow.engine.stores.s3 import S3Store
+from orbit_airflow.engine.versioning import VersionsRequest
 from tests.bodies import BytesBody
 from tests.model_server import Credentials as ModelCredentials
 from tests.model_server import ModelServer, ServerProfile
@@ -269,7 +270,25 @@ def test_signed_and_unsigned_over_both(tls: bool, signed: bool, monkeypatch: pyt
         assert (caught.value.context.status, bool(caught.value.context.request_id)) == (404, True)
 
 
-def test_credentials_are_refreshed_between_requests() -> None:
+def _plain_put(store: S3Store) -> None:
+    store.put(ObjectRef("bucket", "key"), BytesBody(DATA), DIGESTS, ObjectAttributes(), if_none_match=False)
+
+
+AGAIN: list[Callable[[S3Store], object]] = [
+    _plain_put,
+    lambda store: store.head(ObjectRef("bucket", "key")),
+    lambda store: store.copy(ObjectRef("bucket", "copy"), CopyRequest(source=ObjectRef("bucket", "key"))),
+    lambda store: store.get_tags(ObjectRef("bucket", "key")),
+    lambda store: store.put_tags(ObjectRef("bucket", "key"), (("a", "b"),)),
+    lambda store: store.delete_many("bucket", [("key", None)]),
+    lambda store: store.list_objects(ListRequest(where=KeyPrefix("bucket", ""))),
+    lambda store: store.list_versions(VersionsRequest(where=KeyPrefix("bucket", ""))),
+]
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("lean", [True, False])
+def test_credentials_are_refreshed_between_requests(again: Callable[[S3Store], object], lean: bool) -> None:
     """Each request asks for the keys as they are now: a session that ends in the middle costs nothing."""
     first = ModelCredentials("first", "one", "token-1")
     second = ModelCredentials("second", "two", "token-2")
@@ -283,7 +302,7 @@ def test_credentials_are_refreshed_between_requests() -> None:
             method="test",
         )  # fmt: skip
         session._credentials = made
-        config = _engine_config(server)
+        config = _engine_config(server, lean=lean)
         client: Any = session.create_client(
             "s3", endpoint_url=server.endpoint_url, region_name=server.region,
             config=client_config(config, Config(s3={"addressing_style": "path"}), https=False),
@@ -291,13 +310,11 @@ def test_credentials_are_refreshed_between_requests() -> None:
         store = S3Store(prepare_client(client, config), config)
         _plain_put(store)
         server.expire_credentials("first")
-        _plain_put(store)
+        again(store)
         assert made.get_frozen_credentials().access_key == "second"
-        assert len(server.versions("bucket", "key")) == 2
-
-
-def _plain_put(store: S3Store) -> None:
-    store.put(ObjectRef("bucket", "key"), BytesBody(DATA), DIGESTS, ObjectAttributes(), if_none_match=False)
+        _plain_put(store)
+        written = [item for item in server.versions("bucket", "key") if not item.delete_marker]
+        assert len(written) == (3 if again is _plain_put else 2)
 
 
 FAKE_CRT = """
