@@ -56,6 +56,22 @@ def read_head(sock: socket.socket) -> bytes:
     return data
 
 
+def read_whole(sock: socket.socket) -> bytes:
+    """A request with its body, unless that waits for "100 Continue"."""
+    data = read_head(sock)
+    head, _, body = data.partition(b"\r\n\r\n")
+    lower = head.lower()
+    if b"content-length:" not in lower or b"100-continue" in lower:
+        return data
+    missing = int(lower.partition(b"content-length:")[2].partition(b"\r\n")[0]) - len(body)
+    while missing > 0:
+        piece = sock.recv(65536)
+        if not piece:
+            raise OSError("the client left")
+        data, missing = data + piece, missing - len(piece)
+    return data
+
+
 def drip(sock: socket.socket, stop: threading.Event, data: bytes) -> None:
     """One byte after the other, slowly."""
     for at in range(len(data)):

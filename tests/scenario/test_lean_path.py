@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,18 @@ from botocore.session import get_session
 from orbit_airflow.engine import Credentials, EngineConfig, ObjectRef
 from orbit_airflow.engine.checksums import crc32
 from orbit_airflow.engine.errors import AccessDenied, NotFound
-from orbit_airflow.engine.model import KIB, ObjectAttributes, Part
-from orbit_airflow.engine.store import PartDigests
+from orbit_airflow.engine.model import KIB, KeyPrefix, ObjectAttributes, Part
+from orbit_airflow.engine.store import CopyRequest, ListRequest, PartDigests
 from orbit_airflow.engine.stores import lean as lean_module
 from orbit_airflow.engine.stores.client import client_config, make_client, prepare_client
 from orbit_airflow.engine.stores.http import RequestBody
 from orbit_airflow.engine.stores.lean import LeanCalls
 from orbit_airflow.engine.stores.s3 import S3Store
+from orbit_airflow.engine.versioning import VersionsRequest
 from tests.bodies import BytesBody
 from tests.model_server import Credentials as ModelCredentials
 from tests.model_server import ModelServer, ServerProfile
-from tests.scenario.scripted import read_head, scripted
+from tests.scenario.scripted import read_whole, scripted
 
 DATA = b"some bytes of a part" * 100
 DIGESTS = PartDigests(crc32=crc32(DATA))
@@ -70,39 +71,53 @@ def _head_part(store: S3Store, key: str) -> object:
     return store.head_part(ObjectRef("bucket", key, "ver+sion"), 9)
 
 
-def _heard(
-    call: Callable[[S3Store, str], object], key: str, lean: bool, **settings: object
-) -> tuple[str, dict[str, str]]:
-    """Request line and headers of one call."""
-    heads: list[bytes] = []
+Heard = tuple[str, dict[str, str], bytes]
+
+
+def heard(call: Callable[[S3Store, str], object], key: str, lean: bool) -> Heard:
+    """Request line, headers and (where nothing waits for "100 Continue") body of one call."""
+    return all_heard(call, [key], lean)[0]
+
+
+def all_heard(call: Callable[[S3Store, str], object], keys: Iterable[str], lean: bool) -> list[Heard]:
+    """The same for many keys, with one client."""
+    sent: list[bytes] = []
 
     def script(sock: socket.socket, stop: threading.Event) -> None:
-        heads.append(read_head(sock))
+        sent.append(read_whole(sock))
         sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         sock.recv(65536)
 
     with scripted(script) as address:
-        keys = Credentials(access_key="AKIA", secret_key="secret", session_token="to+ken=")
+        secrets = Credentials(access_key="AKIA", secret_key="secret", session_token="to+ken=")
         config = EngineConfig(
-            endpoint=f"http://localhost:{address.partition(':')[2]}", region="eu-central-1", credentials=keys,
+            endpoint=f"http://localhost:{address.partition(':')[2]}", region="eu-central-1", credentials=secrets,
             expected_bucket_owner="123456789012", request_payer="requester", force_path_style=True, lean=lean,
         )  # fmt: skip
-        with pytest.raises(AccessDenied):
-            call(S3Store(prepare_client(make_client(config), config), config), key)
-    raw, *rest = heads[0].partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        store = S3Store(prepare_client(make_client(config), config), config)
+        for key in keys:
+            with pytest.raises(AccessDenied):
+                call(store, key)
+    return [_understood(raw, with_body=call not in (_put, _part)) for raw in sent]
+
+
+def _understood(request: bytes, *, with_body: bool) -> Heard:
+    head, _, body = request.partition(b"\r\n\r\n")
+    raw, *rest = head.decode("latin-1").split("\r\n")
     method, target, _ = raw.split(" ")
     path, _, query = target.partition("?")
     # The order of the query is no part of the signature.
     line = f"{method} {path}?{'&'.join(sorted(query.split('&')))}"
     headers = {name.lower(): value.strip() for name, _, value in (item.partition(":") for item in rest)}
-    return line, {name: value for name, value in headers.items() if name not in OWN and name != "host"}
+    kept = {name: value for name, value in headers.items() if name not in OWN and name != "host"}
+    return line, kept, body if with_body else b""
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 @pytest.mark.parametrize("call", [_put, _part, _head, _head_part])
 def test_the_request_is_botocore_s(call: Callable[[S3Store, str], object], key: str) -> None:
     """The same line and the same headers for any key, with every option."""
-    ours, theirs = (_heard(call, key, lean) for lean in (True, False))
+    ours, theirs = (heard(call, key, lean) for lean in (True, False))
     assert ours == theirs
     assert ours[1]["x-amz-expected-bucket-owner"] == "123456789012"
     assert ours[1]["x-amz-request-payer"] == "requester"
@@ -255,7 +270,25 @@ def test_signed_and_unsigned_over_both(tls: bool, signed: bool, monkeypatch: pyt
         assert (caught.value.context.status, bool(caught.value.context.request_id)) == (404, True)
 
 
-def test_credentials_are_refreshed_between_requests() -> None:
+def _plain_put(store: S3Store) -> None:
+    store.put(ObjectRef("bucket", "key"), BytesBody(DATA), DIGESTS, ObjectAttributes(), if_none_match=False)
+
+
+AGAIN: list[Callable[[S3Store], object]] = [
+    _plain_put,
+    lambda store: store.head(ObjectRef("bucket", "key")),
+    lambda store: store.copy(ObjectRef("bucket", "copy"), CopyRequest(source=ObjectRef("bucket", "key"))),
+    lambda store: store.get_tags(ObjectRef("bucket", "key")),
+    lambda store: store.put_tags(ObjectRef("bucket", "key"), (("a", "b"),)),
+    lambda store: store.delete_many("bucket", [("key", None)]),
+    lambda store: store.list_objects(ListRequest(where=KeyPrefix("bucket", ""))),
+    lambda store: store.list_versions(VersionsRequest(where=KeyPrefix("bucket", ""))),
+]
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("lean", [True, False])
+def test_credentials_are_refreshed_between_requests(again: Callable[[S3Store], object], lean: bool) -> None:
     """Each request asks for the keys as they are now: a session that ends in the middle costs nothing."""
     first = ModelCredentials("first", "one", "token-1")
     second = ModelCredentials("second", "two", "token-2")
@@ -269,7 +302,7 @@ def test_credentials_are_refreshed_between_requests() -> None:
             method="test",
         )  # fmt: skip
         session._credentials = made
-        config = _engine_config(server)
+        config = _engine_config(server, lean=lean)
         client: Any = session.create_client(
             "s3", endpoint_url=server.endpoint_url, region_name=server.region,
             config=client_config(config, Config(s3={"addressing_style": "path"}), https=False),
@@ -277,13 +310,11 @@ def test_credentials_are_refreshed_between_requests() -> None:
         store = S3Store(prepare_client(client, config), config)
         _plain_put(store)
         server.expire_credentials("first")
-        _plain_put(store)
+        again(store)
         assert made.get_frozen_credentials().access_key == "second"
-        assert len(server.versions("bucket", "key")) == 2
-
-
-def _plain_put(store: S3Store) -> None:
-    store.put(ObjectRef("bucket", "key"), BytesBody(DATA), DIGESTS, ObjectAttributes(), if_none_match=False)
+        _plain_put(store)
+        written = [item for item in server.versions("bucket", "key") if not item.delete_marker]
+        assert len(written) == (3 if again is _plain_put else 2)
 
 
 FAKE_CRT = """

@@ -21,7 +21,8 @@ class Calls:
     def __init__(self, client: Any, config: EngineConfig) -> None:
         session = client._endpoint.http_session
         self._clock = session.clock if isinstance(session, GuardedSession) else StoreClock()
-        self._lean = LeanCalls(client, session) if config.lean and isinstance(session, GuardedSession) else None
+        guarded = config.lean and isinstance(session, GuardedSession)
+        self._lean = LeanCalls(client, session, config.timeout_seconds) if guarded else None
 
     def make(self, operation: str, method: Callable[..., Any], params: Mapping[str, Any]) -> Answer:
         """The answer of ``method`` (a client's) to ``params``; raises what botocore raises."""

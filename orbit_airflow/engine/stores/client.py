@@ -14,6 +14,7 @@ from orbit_airflow.engine.stores import http
 from orbit_airflow.engine.stores.answers import make_legible
 from orbit_airflow.engine.stores.clock import StoreClock
 from orbit_airflow.engine.stores.deletions import add_content_md5
+from orbit_airflow.engine.stores.documents import ROOTS, refuse_strangers
 from orbit_airflow.engine.stores.region import follow_buckets
 from orbit_airflow.engine.stores.session import GuardedSession
 from orbit_airflow.engine.stores.sigv4 import CLOCK, SIGNATURE, register_signer
@@ -101,6 +102,8 @@ def prepare_client(client: S3Client, config: EngineConfig) -> S3Client:
     events.register_first("before-parse.s3.*", make_legible, unique_id="orbit-legible")
     events.register("before-call.s3.HeadBucket", _not_redirected, unique_id="orbit-head-bucket")
     events.register("before-call.s3.DeleteObjects", add_content_md5, unique_id="orbit-content-md5")
+    for operation in ROOTS:
+        events.register(f"before-parse.s3.{operation}", refuse_strangers, unique_id=f"orbit-strangers-{operation}")
     for operation in ("CompleteMultipartUpload", "CopyObject", "UploadPartCopy", "DeleteObjects"):
         events.register(f"request-created.s3.{operation}", patient, unique_id=f"orbit-patient-{operation}")
     for operation in ("UploadPart", "PutObject"):

@@ -88,11 +88,13 @@ def _from_answer(response: Mapping[str, Any], context: RequestContext) -> StoreE
     error, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, status = str(error.get("Code", "")), int(meta.get("HTTPStatusCode", 0) or 0)
     headers: Mapping[str, str] = meta.get("HTTPHeaders", {})
+    # What is no S3 error has no place for the id but a header.
+    named = headers.get("x-amz-request-id", "")
     told = _with(
         context,
         status=status,
         code=printable(code, 64),
-        request_id=printable(str(meta.get("RequestId") or error.get("RequestId") or ""), 64) or None,
+        request_id=printable(str(meta.get("RequestId") or error.get("RequestId") or named), 64) or None,
         retry_after=_retry_after(headers),
     )
     message = printable(str(error.get("Message", "") or "no message"), 400)

@@ -7,7 +7,9 @@ a slow line is fine, a dead one is given up.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import (
@@ -32,6 +34,8 @@ HASH_BLOCK = 256 * 1024
 JOINED = 64 * 1024
 # Where the watchdog sees the bytes, a socket's own time limit is this many times the watched one.
 BACKSTOP = 10
+# Linux alone has it.
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class RequestBody:
@@ -142,6 +146,7 @@ def _response(connection: Any, plain: Callable[[], HTTPResponse]) -> HTTPRespons
     """``plain()``, the wait for the answer's head, under the watch. The socket's own limit (which asks for one byte at
     a time, and knows nothing of a send buffer that is still being emptied) is a backstop then.
     """
+    _acknowledge_at_once(connection.sock)
     watch = connection.watch
     if watch is None or connection.timeout is None or not watch.sees():
         return plain()
@@ -157,6 +162,15 @@ def _response(connection: Any, plain: Callable[[], HTTPResponse]) -> HTTPRespons
         watch.disarm(phase)
     watch.raise_if_cut()
     return answer
+
+
+def _acknowledge_at_once(sock: Any) -> None:
+    """A store that sends an answer's head and body apart, and with the body waits for the head's acknowledgement
+    (Nagle's rule; Ceph does), waits 40 ms for a kernel that delays it. The kernel forgets the wish: each answer asks.
+    """
+    if _QUICK_ACK is not None and sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
 
 class OrbitHTTPConnection(AWSHTTPConnection):

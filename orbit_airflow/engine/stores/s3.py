@@ -167,8 +167,10 @@ class S3Store:
         params: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "EncodingType": "url", **self._always}
         named = {"ContinuationToken": request.token, "StartAfter": request.start_after, "Delimiter": request.delimiter}
         params |= {name: value for name, value in named.items() if value is not None}
+        params["MaxKeys"] = request.max_keys
+        list_objects = self._client.list_objects_v2
         with mapping(context):
-            answer: Answer = self._client.list_objects_v2(MaxKeys=request.max_keys, **params)
+            answer: Answer = self._keeper.run(lambda: self._calls.make("ListObjectsV2", list_objects, params))
         with understanding(context):
             page = page_in(answer)
         if page.is_truncated and page.continuation_token in (None, request.token):

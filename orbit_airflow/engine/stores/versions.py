@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from urllib.parse import unquote_plus
 from orbit_airflow.engine.errors import ConfigError, NotFound, RequestContext, Unavailable
 from orbit_airflow.engine.model import KeyPrefix, ObjectRef, PartReceipt
 from orbit_airflow.engine.store import CopyPartRequest
+from orbit_airflow.engine.stores import documents
 from orbit_airflow.engine.stores.answers import DAMAGED, Answer, understanding, unquoted
 from orbit_airflow.engine.versioning import (
     NULL,
@@ -23,9 +23,8 @@ from orbit_airflow.engine.versioning import (
     in_order,
 )
 
-_ENTRY = re.compile(rb"<(Version|DeleteMarker)>")
-# Where the order of the entries is put into botocore's answer.
-ORDER = "OrbitOrder"
+# Where the order of the entries is put into the answer.
+ORDER = documents.ORDER
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -48,9 +47,7 @@ def keep_order(client: Any) -> None:
 def _note_order(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
     body = response_dict.get("body")
     if isinstance(body, bytes):
-        customized_response_dict[ORDER] = "".join(
-            "M" if name == b"DeleteMarker" else "V" for name in _ENTRY.findall(body)
-        )
+        customized_response_dict[ORDER] = documents.order_of(body)
 
 
 def list_versions(ask: Ask, client: Any, request: VersionsRequest) -> VersionsPage:

@@ -59,7 +59,8 @@ def test_the_flows_import_without_boto3() -> None:
     """`import orbit_airflow.engine`, every flow and every wrapper work where botocore cannot be imported."""
     names = ("s3", "client", "http", "errormap", "credentials", "region", "calls", "lean", "session", "sigv4")
     adapters = {
-        f"orbit_airflow.engine.stores.{name}" for name in (*names, "answers", "stream", "versions", "deletions")
+        f"orbit_airflow.engine.stores.{name}"
+        for name in (*names, "answers", "stream", "versions", "deletions", "documents")
     }
     modules = [name for name in _modules() if name not in adapters]
     assert _imported(modules, ("airflow", "boto3", "botocore", "urllib3")) == "[]"
