@@ -28,6 +28,7 @@ from orbit_airflow.engine.model import CopyResult, Integrity, ObjectInfo, Object
 from orbit_airflow.engine.options import CopyOptions, EngineConfig, Pairs
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
 from orbit_airflow.engine.store import CopyRequest
+from orbit_airflow.engine.tags import set_dropped_tags
 from orbit_airflow.engine.token import Ledger, NoTokens, Outcome, TokenStore
 
 
@@ -67,6 +68,7 @@ class CopyFlow:
         self._hash = copy_hash(source, target)
         self._ledger = Ledger(kept, self._hash, CopyToken.from_mapping)
         self._flow: PartsCopy | None = None
+        self._tagged_again = False
         self._started = call.monotonic()
 
     def run(self) -> CopyResult:
@@ -141,8 +143,8 @@ class CopyFlow:
         )
         tags = self._tags_at_risk(info, request)
         receipt, integrity = self._proved(info, self._accepted(info, request))
-        if tags:
-            self._tag_again(receipt, tags)
+        made = replace(self._target, version_id=receipt.version_id)
+        self._tagged_again = set_dropped_tags(self._call.store, made, receipt.etag, tags, self._call.notice)
         outcome = Outcome(receipt.etag, info.size, integrity, None, receipt.version_id, receipt.checksum)
         return _Copied(outcome, info.size)
 
@@ -163,6 +165,7 @@ class CopyFlow:
             bytes_copied=done.copied,
             bytes_saved=done.saved,
             parts_found=done.found,
+            tagged_again=self._tagged_again or (self._flow is not None and self._flow.tagged_again),
         )
 
     def _accepted(self, info: ObjectInfo, request: CopyRequest) -> WriteReceipt:
@@ -206,25 +209,18 @@ class CopyFlow:
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
     def _tags_at_risk(self, info: ObjectInfo, request: CopyRequest) -> Pairs:
-        """Some stores drop the tags of a copy with new metadata; onto itself, nobody could read them afterwards."""
-        if not info.tag_count or not request.replace_metadata or request.replace_tags:
+        """Some stores drop the tags of a copy with new metadata; onto itself, nobody could read them afterwards. Tags
+        that were asked for are looked at in any case.
+        """
+        if request.replace_tags:
+            return request.attributes.tags
+        if not info.tag_count or not request.replace_metadata:
             return ()
         try:
             return self._call.store.get_tags(request.source)
         except AccessDenied:
             self._call.notice("the source's tags may not be looked at; whether the copy keeps them is up to the store")
             return ()
-
-    def _tag_again(self, receipt: WriteReceipt, tags: Pairs) -> None:
-        call, ref = self._call, replace(self._target, version_id=receipt.version_id)
-        try:
-            there = call.store.get_tags(ref)
-        except InvalidRequest:
-            # Some stores answer a write with a version id that they refuse to be asked for.
-            ref, there = self._target, call.store.get_tags(self._target)
-        if sorted(there) != sorted(tags):
-            call.notice("the store has dropped the tags of the copy; setting them now")
-            call.store.put_tags(ref, tags)
 
     def _existing(self) -> ObjectInfo | None:
         try:

@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from orbit_airflow.engine.batch.change import Copy, is_copy
+from orbit_airflow.engine.batch.change import Copy
 from orbit_airflow.engine.batch.result import KeyOutcome
+from orbit_airflow.engine.batch.second_look import Likeness, likeness
 from orbit_airflow.engine.batch.work import Hands
 from orbit_airflow.engine.copy_plan import copy_request, not_kept
 from orbit_airflow.engine.errors import AccessDenied, NotFound, Unsupported
@@ -48,7 +49,7 @@ class StreamedCopy(Copy):
         attributes, lost = self._attributes(hands, info)
         if again:
             found = self._found(target)
-            if found is not None and is_copy(found, info, self.options):
+            if found is not None and likeness(found, info, self.options) is Likeness.SAME:
                 return KeyOutcome.done(entry, found.version_id, lost)
         hands.untimed()
         pinned = replace(source, version_id=source.version_id or info.version_id)

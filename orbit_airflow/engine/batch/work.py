@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orbit_airflow.engine.batch.result import KeyOutcome
+from orbit_airflow.engine.batch.tag_notes import TagNotes
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, StoreError
 from orbit_airflow.engine.keys import KeyEntry
@@ -21,13 +22,15 @@ class Hands:
     """What a verb works with. ``call.store`` is paced and repeats single requests by ``policy``.
 
     ``tokens`` keep what a single key needs to be continued (a copy in parts). ``untimed()`` lifts operation_timeout for
-    the key that this thread is at: what has many requests may take longer than one of them.
+    the key that this thread is at: what has many requests may take longer than one of them. ``notes`` keep the tags of
+    objects that are copied onto themselves.
     """
 
     call: Call
     policy: RetryPolicy
     tokens: TokenStore = field(default_factory=NoTokens)
     untimed: Callable[[], None] = lambda: None
+    notes: TagNotes = field(default_factory=lambda: TagNotes(NoTokens()))
 
     def pause(self, attempt: int, error: OrbitError | None, rng: random.Random) -> None:
         """Wait as the policy says before attempt number ``attempt + 1``. Raises Paused when told to stop."""
