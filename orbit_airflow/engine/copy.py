@@ -160,7 +160,7 @@ class CopyFlow:
             duration=self._call.monotonic() - self._started,
             version_id=outcome.version_id,
             storage_class=request.attributes.storage_class,
-            not_kept=not_kept(info),
+            not_kept=not_kept(info, outcome.etag, outcome.checksum),
             resumed=done.resumed,
             bytes_copied=done.copied,
             bytes_saved=done.saved,

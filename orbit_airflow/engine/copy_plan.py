@@ -95,9 +95,19 @@ def _unmarked(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], .
     return tuple(sorted((name, value) for name, value in metadata if name != MARK))
 
 
-def not_kept(info: ObjectInfo) -> tuple[str, ...]:
-    """What the source has and a copy does not get, as far as a HEAD tells; see CopyResult."""
-    had = {"retention": info.retention is not None, "legal hold": info.legal_hold}
+def not_kept(info: ObjectInfo, etag: str | None = None, checksum: Checksum | None = None) -> tuple[str, ...]:
+    """What the source has and a copy does not get, as far as a HEAD tells; see CopyResult. With ``etag`` and
+    ``checksum`` of the copy, where they are known.
+    """
+    had = {
+        "retention": info.retention is not None,
+        "legal hold": info.legal_hold,
+        # The parts that it was made of are not the copy's.
+        "etag": "-" in info.etag and etag not in (None, info.etag),
+        "checksum algorithm": (
+            info.checksum is not None and checksum is not None and info.checksum.algorithm != checksum.algorithm
+        ),
+    }
     return tuple(name for name, present in had.items() if present)
 
 

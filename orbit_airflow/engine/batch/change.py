@@ -31,7 +31,7 @@ from orbit_airflow.engine.storage_class import StorageClass
 
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ADDED_VERSION = "where versions are kept, each object gains a version, and the old one is still billed"
-_ACLS = "an object's own ACL is not copied: S3 gives each copy the bucket's default"
+_ACLS = "an object's own ACL is not copied: S3 gives each copy the bucket's default; and a Last-Modified of its own"
 _MINIMUM_DAYS = {
     "STANDARD_IA": 30, "ONEZONE_IA": 30, "GLACIER_IR": 90, "GLACIER": 90, "DEEP_ARCHIVE": 180,
 }  # fmt: skip
@@ -116,7 +116,7 @@ class Copy(_Changing):
             found = made_before(hands, info, target, self.options)
             if found is not None:
                 forget_copy(hands, info, source, target, self.options)
-                return KeyOutcome.done(entry, found.version_id, not_kept(info))
+                return KeyOutcome.done(entry, found.version_id, not_kept(info, found.etag, found.checksum))
         result = copy_of(hands, info, source, target, self.options)
         return KeyOutcome.done(entry, result.version_id, result.not_kept)
 

@@ -20,7 +20,7 @@ def copy_of(hands: Hands, info: ObjectInfo, source: ObjectRef, target: ObjectRef
     keys that failed, whose parts another batch continues). The batch's cursor knows when a key is done, so a finished
     copy's token is forgotten at once.
     """
-    call = replace(hands.call, reporter=_without_transfers(hands.call.reporter))
+    call = replace(hands.call, reporter=without_transfers(hands.call.reporter))
     if not copied_in_parts(call.config, options, info):
         return CopyFlow(call, source, target, options, info=info).run()
     hands.untimed()
@@ -35,7 +35,7 @@ def forget_copy(hands: Hands, info: ObjectInfo, source: ObjectRef, target: Objec
         hands.tokens.drop(state_key(copy_hash(source, target)))
 
 
-def _without_transfers(reporter: Reporter) -> Reporter:
+def without_transfers(reporter: Reporter) -> Reporter:
     """A batch of a million copies is not a million transfers in the log."""
 
     def told(event: TransferEvent) -> None:

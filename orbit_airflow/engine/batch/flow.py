@@ -19,7 +19,7 @@ from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome
 from orbit_airflow.engine.batch.tag_notes import TagNotes
 from orbit_airflow.engine.batch.token import MAX_WINDOW, BatchLedger, BatchToken, OpenPage, batch_target
 from orbit_airflow.engine.batch.window import Page, Unit, Window, pages_of
-from orbit_airflow.engine.batch.work import BatchWork, Hands, Unfinished, Worker
+from orbit_airflow.engine.batch.work import AboutAll, BatchWork, Hands, Unfinished, Worker
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, Paused
 from orbit_airflow.engine.events import BatchProgress
@@ -98,6 +98,7 @@ class BatchFlow:
             policy=job.config.policy,
             tokens=job.tokens,
             untimed=lambda: job.pace.until(None),
+            pace=job.pace,
             notes=TagNotes(job.tokens),
         )
 
@@ -185,6 +186,8 @@ class BatchFlow:
             except Unfinished as exc:
                 error, left = exc.error, exc.left
                 ended += exc.ended
+            except AboutAll as exc:
+                raise exc.error from exc
             except Paused:
                 raise
             except OrbitError as exc:
