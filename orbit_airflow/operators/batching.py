@@ -236,7 +236,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
     def _report_engine(self, work: BatchWork) -> TransferEngine | None:
         """Who writes a report in a store; None: who reads the keys."""
         del work
-        return None  # noqa: RET501 - it has a value elsewhere
+        return None
 
     def _conn_id(self) -> str | None:
         """The connection that reads the keys."""
