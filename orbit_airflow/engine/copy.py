@@ -235,7 +235,7 @@ class CopyFlow:
         """From the answer if it says enough, else with HEAD's help."""
         integrity = compared(info, receipt.etag, receipt.checksum)
         if integrity is Integrity.SIZE_ETAG:
-            self._refuse_another_source(info)
+            self._refuse_another_source(info, receipt)
         strongest = integrity is Integrity.FULL_CRC or (integrity is Integrity.MD5 and info.checksum is None)
         # Some stores keep versions and do not say in this answer which one was made (Ceph).
         named = receipt.version_id is not None or info.version_id is None
@@ -252,7 +252,12 @@ class CopyFlow:
         best = seen if integrity is Integrity.SIZE_ETAG else max(integrity, seen, key=STRENGTH.index)
         return WriteReceipt(receipt.etag, receipt.version_id or found.version_id, found.checksum), best
 
-    def _refuse_another_source(self, info: ObjectInfo) -> None:
-        """Some stores copy whatever is there, whatever If-Match says; where the bytes prove nothing, look again."""
-        if info.version_id is None and self._call.store.head(self._source).etag != info.etag:
+    def _refuse_another_source(self, info: ObjectInfo, receipt: WriteReceipt) -> None:
+        """Some stores copy whatever is there, whatever If-Match says; where the bytes prove nothing, look again. What
+        was copied onto itself shows the copy now.
+        """
+        if info.version_id is not None:
+            return
+        expected = receipt.etag if self._onto_itself else info.etag
+        if self._call.store.head(self._source).etag != expected:
             raise PreconditionFailed(f"{info.ref.uri} was replaced while it was copied; the copy may be of either")

@@ -62,7 +62,9 @@ class TagNotes:
             call.notice(f"the note of an object's tags is not used: {exc.message}", warning=True)
         else:
             if note.fits(info) and not call.store.get_tags(info.ref):
-                call.notice("an earlier try was interrupted before it had set the tags that the store dropped; setting")
+                call.notice(
+                    "an earlier try was interrupted before it had set the tags that the store dropped; doing so"
+                )
                 call.store.put_tags(info.ref, note.tags)
         self._tokens.drop(state_key(name))
 
