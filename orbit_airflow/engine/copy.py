@@ -5,12 +5,13 @@ One CopyObject up to what it can carry, parts above that (``copy_parts``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy_job import CopyJob
 from orbit_airflow.engine.copy_parts import PartsCopy
-from orbit_airflow.engine.copy_plan import STRENGTH, compared, copy_request, equals, not_kept
+from orbit_airflow.engine.copy_plan import STRENGTH, as_wished, compared, copy_request, equals, not_kept
 from orbit_airflow.engine.copy_token import CopyToken, copy_hash
 from orbit_airflow.engine.errors import (
     AccessDenied,
@@ -52,18 +53,20 @@ def copied_in_parts(config: EngineConfig, options: CopyOptions, info: ObjectInfo
 class CopyFlow:
     """One copy. What S3 drops on the way although a request can carry it (class, KMS key, redirect) is sent again.
 
-    ``info``: the source as the caller has just seen it; then it is not asked for again.
+    ``info``: the source as the caller has just seen it; then it is not asked for again. ``proves``: asked about
+    what the target holds after a lost answer, where its ETag and checksum do not tell whether that is the copy.
     """
 
     def __init__(
         self, call: Call, source: ObjectRef, target: ObjectRef, options: CopyOptions, tokens: TokenStore | None = None,
-        *, info: ObjectInfo | None = None,
+        *, info: ObjectInfo | None = None, proves: Callable[[ObjectInfo], bool] | None = None,
     ) -> None:  # fmt: skip
         self._call = call
         self._source = source
         self._target = target
         self._options = options
         self._info = info
+        self._proves = proves
         kept = tokens if tokens is not None and options.resume else NoTokens()
         self._hash = copy_hash(source, target)
         self._ledger = Ledger(kept, self._hash, CopyToken.from_mapping)
@@ -107,6 +110,11 @@ class CopyFlow:
     @property
     def _onto_itself(self) -> bool:
         return (self._source.bucket, self._source.key) == (self._target.bucket, self._target.key)
+
+    @property
+    def _of_the_newest(self) -> bool:
+        """Onto itself, and not from an older version."""
+        return self._onto_itself and self._source.version_id is None
 
     def _refuse_nothing_to_do(self) -> None:
         if self._target.version_id is not None:
@@ -190,23 +198,29 @@ class CopyFlow:
             try:
                 return call.store.copy(self._target, request)
             except PreconditionFailed as exc:
-                found = None if self._options.replace else self._existing()
-                if found is None:
-                    raise
-                if attempt > 1 and equals(found, info, request):
+                found = self._existing() if self._of_the_newest or not self._options.replace else None
+                if found is not None and attempt > 1 and self._is_it(found, info, request):
                     return WriteReceipt(found.etag, found.version_id, found.checksum)
+                if found is None or self._options.replace:
+                    raise
                 raise TargetExists(f"{self._target.uri} exists and replace is False", exc.context) from exc
             except StoreError as exc:
                 if not outcome_unknown(exc):
                     raise
                 call.notice(f"the answer to CopyObject was lost ({exc.message}); looking at the target")
                 found = self._existing()
-                if found is not None and equals(found, info, request):
+                if found is not None and self._is_it(found, info, request):
                     return WriteReceipt(found.etag, found.version_id, found.checksum)
                 if attempt == attempts:
                     raise
                 call.pause(attempt, exc)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+
+    def _is_it(self, found: ObjectInfo, info: ObjectInfo, request: CopyRequest) -> bool:
+        if self._of_the_newest and found.etag != info.etag and as_wished(found, info, request):
+            # It was another object before our request; and what it was copied from may be gone with that.
+            return True
+        return equals(found, info, request) or (self._proves is not None and self._proves(found))
 
     def _tags_at_risk(self, info: ObjectInfo, request: CopyRequest) -> Pairs:
         """Some stores drop the tags of a copy with new metadata; onto itself, nobody could read them afterwards. Tags
@@ -258,6 +272,6 @@ class CopyFlow:
         """
         if info.version_id is not None:
             return
-        expected = receipt.etag if self._onto_itself else info.etag
+        expected = receipt.etag if self._of_the_newest else info.etag
         if self._call.store.head(self._source).etag != expected:
             raise PreconditionFailed(f"{info.ref.uri} was replaced while it was copied; the copy may be of either")

@@ -77,18 +77,22 @@ def compared(info: ObjectInfo, etag: str, checksum: Checksum | None, *, in_parts
     return Integrity.MD5 if made_of_bytes and etag == info.etag else Integrity.SIZE_ETAG
 
 
-def equals(found: ObjectInfo, source: ObjectInfo, request: CopyRequest) -> bool:
-    """True when the target is all that this copy would make of it, whoever did it: proved bytes, metadata, class."""
+def as_wished(found: ObjectInfo, source: ObjectInfo, request: CopyRequest) -> bool:
+    """True when the target has size, metadata, type and class of this copy. Of its bytes that says nothing."""
     if found.size != source.size or found.storage_class != request.attributes.storage_class:
         return False
     if _unmarked(found.metadata) != _unmarked(request.attributes.metadata):
         return False
-    if found.headers.content_type != request.attributes.content_type:
-        return False
+    return found.headers.content_type == request.attributes.content_type
+
+
+def equals(found: ObjectInfo, source: ObjectInfo, request: CopyRequest) -> bool:
+    """True when the target is all that this copy would make of it, whoever did it: as wished, with proved bytes."""
     try:
-        return compared(source, found.etag, found.checksum) is not Integrity.SIZE_ETAG
+        proved = compared(source, found.etag, found.checksum) is not Integrity.SIZE_ETAG
     except IntegrityError:
         return False
+    return proved and as_wished(found, source, request)
 
 
 def _unmarked(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orbit_airflow.engine.batch.second_look import SecondLook
 from orbit_airflow.engine.batch.work import Hands
 from orbit_airflow.engine.copy import CopyFlow, copied_in_parts
 from orbit_airflow.engine.copy_token import copy_hash
@@ -22,7 +23,8 @@ def copy_of(hands: Hands, info: ObjectInfo, source: ObjectRef, target: ObjectRef
     """
     call = replace(hands.call, reporter=without_transfers(hands.call.reporter))
     if not copied_in_parts(call.config, options, info):
-        return CopyFlow(call, source, target, options, info=info).run()
+        look = SecondLook(hands=hands, info=info, target=target, options=options)
+        return CopyFlow(call, source, target, options, info=info, proves=look.proves).run()
     hands.untimed()
     result = CopyFlow(call, source, target, options, hands.tokens, info=info).run()
     forget_copy(hands, info, source, target, options)

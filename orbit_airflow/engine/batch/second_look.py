@@ -99,7 +99,7 @@ def made_before(hands: Hands, info: ObjectInfo, target: ObjectRef, options: Copy
     """The copy of ``info`` that an earlier try has made, proved as above, with the tags that it is to have; else None:
     it is to be made.
     """
-    look = _Look(hands=hands, info=info, target=target, options=options)
+    look = SecondLook(hands=hands, info=info, target=target, options=options)
     look.forget()
     try:
         found = hands.call.store.head(target)
@@ -112,7 +112,9 @@ def made_before(hands: Hands, info: ObjectInfo, target: ObjectRef, options: Copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class SecondLook:
+    """At ``target``, for a copy of ``info``."""
+
     hands: Hands
     info: ObjectInfo
     target: ObjectRef
@@ -143,6 +145,10 @@ class _Look:
         if crc is None and not _MD5.fullmatch(found.etag):
             return False
         if not 0 < self.info.size <= call.config.limits.max_part_size:
+            return False
+        onto_itself = (self.info.ref.bucket, self.info.ref.key) == (self.target.bucket, self.target.key)
+        if onto_itself and self.info.version_id in (None, "null"):
+            # There is no source any more.
             return False
         call.notice("an earlier try may have made this copy; the store is asked for a part to compare it with")
         self.hands.untimed()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orbit_airflow.engine import BatchConfig, CopyOptions
+from orbit_airflow.engine.batch import ChangeStorageClass
 from orbit_airflow.engine.batch.verbs import BatchRun
 from orbit_airflow.engine.errors import AccessDenied
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef
@@ -32,7 +34,7 @@ class Killed(BaseException):
 
 def _lake(tmp_path: Any, **kind: Any) -> MemoryStore:
     """One object that was uploaded in parts: its ETag is that of no bytes."""
-    memory = MemoryStore(versioned=True, min_part_size=PART, **kind)
+    memory = MemoryStore(**{"versioned": True, "min_part_size": PART, **kind})
     path = tmp_path / "file"
     path.write_bytes(DATA)
     options = UploadOptions(attributes=KEPT, chunk_size=PART)
@@ -45,8 +47,6 @@ def _lake(tmp_path: Any, **kind: Any) -> MemoryStore:
 
 
 def _without_mark(item: Any) -> Any:
-    from dataclasses import replace
-
     return replace(item, attributes=replace(item.attributes, metadata=KEPT.metadata))
 
 
@@ -189,3 +189,38 @@ def test_tags_that_were_dropped_are_set_by_the_second_look(tmp_path: Any) -> Non
     assert _copy(memory, tokens, options).successful == 1
     assert memory.get_tags(TARGET) == KEPT.tags
     assert len(memory.versions(TARGET)) == 1
+
+
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lost_answer_is_looked_at_as_strictly(tmp_path: Any, kind: str, moment: Any) -> None:
+    """In the same try: one version if the copy was made, and never somebody else's object."""
+    memory, tokens = _lake(tmp_path, **STORES[kind]), DictTokens()
+    _foreign(memory)
+    assert _copy(FaultyStore(memory, [Fault("copy", when=moment)]), tokens).successful == 1
+    assert memory.read(TARGET) == DATA
+    assert len(memory.versions(TARGET)) == 2
+    assert not memory.uploads()
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lost_answer_of_a_change_makes_one_version(tmp_path: Any, versioned: bool, moment: Any) -> None:
+    """Onto itself, where the source is gone with the copy unless versions are kept."""
+    memory, tokens = _lake(tmp_path, checksums=False, versioned=versioned), DictTokens()
+    store = FaultyStore(memory, [Fault("copy", when=moment)])
+    work = ChangeStorageClass(bucket=BUCKET, storage_class="STANDARD_IA")
+    result = engine_on(store, limits=LIMITS).batch.run(work, ["a"], ALONE, BatchRun(tokens=tokens))
+    assert (result.successful, memory.read(SOURCE), memory.head(SOURCE).storage_class) == (1, DATA, "STANDARD_IA")
+    assert len(memory.versions(SOURCE)) == 1 + versioned
+    assert not memory.uploads()
+
+
+def test_an_older_version_is_not_taken_for_the_newest_one(tmp_path: Any) -> None:
+    """Restored over an object of the same size and metadata, with a lost answer: the same key, but another object."""
+    memory = _lake(tmp_path, checksums=False)
+    older = replace(SOURCE, version_id=memory.versions(SOURCE)[0].version_id)
+    memory.put(SOURCE, BytesBody(bytes(len(DATA))), PartDigests(), KEPT, if_none_match=False)
+    store = FaultyStore(memory, [Fault("copy", when="before")])
+    engine_on(store, limits=LIMITS).copy_object(older, SOURCE)
+    assert memory.read(SOURCE) == DATA

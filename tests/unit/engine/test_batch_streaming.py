@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -247,8 +249,6 @@ def test_bytes_that_changed_on_the_disk_are_no_success(lakes: Lakes, monkeypatch
 
 
 def _digests(data: bytes) -> PartDigests:
-    import zlib
-
     return PartDigests(crc32=zlib.crc32(data))
 
 
@@ -321,3 +321,10 @@ def test_the_scratch_directory_is_ours_alone(tmp_path: Path) -> None:
         assert fourth != one
     with pytest.raises(TargetError, match="no directory"), scratch(str(tmp_path / "none"), "n"):
         raise AssertionError("there is none")
+
+
+def test_a_customers_key_that_nobody_has_is_named(lakes: Lakes) -> None:
+    """The copy is encrypted as the target's bucket has it."""
+    lakes.put(b"small")
+    lakes.reading.add(Fault("head", answer=replace(lakes.source.head(SOURCE), customer_key=True)))
+    assert lakes.run().results[0].not_preserved == ("encryption",)
