@@ -10,7 +10,7 @@ import pytest
 from orbit_airflow.engine import BatchConfig, CopyOptions
 from orbit_airflow.engine.batch import ChangeStorageClass
 from orbit_airflow.engine.batch.verbs import BatchRun
-from orbit_airflow.engine.errors import AccessDenied
+from orbit_airflow.engine.errors import AccessDenied, ConnectionLost, RequestContext
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef
 from orbit_airflow.engine.options import UploadOptions
 from orbit_airflow.engine.plan import StoreLimits
@@ -25,6 +25,8 @@ ALONE = BatchConfig(retry_delay=0, max_concurrent=1, page_keys=10)
 SOURCE, TARGET = ObjectRef(BUCKET, "a"), ObjectRef(BUCKET, "to/a")
 KEPT = ObjectAttributes(metadata=(("colour", "blue"),), tags=(("t", "1"),))
 LIMITS = StoreLimits(min_part_size=PART)
+# Sent, as far as anybody knows.
+LOST = ConnectionLost("lost", RequestContext("CopyObject", BUCKET))
 STORES: dict[str, dict[str, Any]] = {"composite": {"full_object": False}, "no checksums": {"checksums": False}}
 
 
@@ -197,7 +199,7 @@ def test_a_lost_answer_is_looked_at_as_strictly(tmp_path: Any, kind: str, moment
     """In the same try: one version if the copy was made, and never somebody else's object."""
     memory, tokens = _lake(tmp_path, **STORES[kind]), DictTokens()
     _foreign(memory)
-    assert _copy(FaultyStore(memory, [Fault("copy", when=moment)]), tokens).successful == 1
+    assert _copy(FaultyStore(memory, [Fault("copy", when=moment, error=LOST)]), tokens).successful == 1
     assert memory.read(TARGET) == DATA
     assert len(memory.versions(TARGET)) == 2
     assert not memory.uploads()
@@ -208,7 +210,7 @@ def test_a_lost_answer_is_looked_at_as_strictly(tmp_path: Any, kind: str, moment
 def test_a_lost_answer_of_a_change_makes_one_version(tmp_path: Any, versioned: bool, moment: Any) -> None:
     """Onto itself, where the source is gone with the copy unless versions are kept."""
     memory, tokens = _lake(tmp_path, checksums=False, versioned=versioned), DictTokens()
-    store = FaultyStore(memory, [Fault("copy", when=moment)])
+    store = FaultyStore(memory, [Fault("copy", when=moment, error=LOST)])
     work = ChangeStorageClass(bucket=BUCKET, storage_class="STANDARD_IA")
     result = engine_on(store, limits=LIMITS).batch.run(work, ["a"], ALONE, BatchRun(tokens=tokens))
     assert (result.successful, memory.read(SOURCE), memory.head(SOURCE).storage_class) == (1, DATA, "STANDARD_IA")
@@ -221,6 +223,6 @@ def test_an_older_version_is_not_taken_for_the_newest_one(tmp_path: Any) -> None
     memory = _lake(tmp_path, checksums=False)
     older = replace(SOURCE, version_id=memory.versions(SOURCE)[0].version_id)
     memory.put(SOURCE, BytesBody(bytes(len(DATA))), PartDigests(), KEPT, if_none_match=False)
-    store = FaultyStore(memory, [Fault("copy", when="before")])
+    store = FaultyStore(memory, [Fault("copy", when="before", error=LOST)])
     engine_on(store, limits=LIMITS).copy_object(older, SOURCE)
     assert memory.read(SOURCE) == DATA
