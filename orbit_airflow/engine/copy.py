@@ -5,12 +5,13 @@ One CopyObject up to what it can carry, parts above that (``copy_parts``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy_job import CopyJob
 from orbit_airflow.engine.copy_parts import PartsCopy
-from orbit_airflow.engine.copy_plan import STRENGTH, compared, copy_request, equals, not_kept
+from orbit_airflow.engine.copy_plan import STRENGTH, as_wished, compared, copy_request, equals, not_kept
 from orbit_airflow.engine.copy_token import CopyToken, copy_hash
 from orbit_airflow.engine.errors import (
     AccessDenied,
@@ -28,6 +29,7 @@ from orbit_airflow.engine.model import CopyResult, Integrity, ObjectInfo, Object
 from orbit_airflow.engine.options import CopyOptions, EngineConfig, Pairs
 from orbit_airflow.engine.resilience.outcome import outcome_unknown
 from orbit_airflow.engine.store import CopyRequest
+from orbit_airflow.engine.tags import set_dropped_tags
 from orbit_airflow.engine.token import Ledger, NoTokens, Outcome, TokenStore
 
 
@@ -51,22 +53,25 @@ def copied_in_parts(config: EngineConfig, options: CopyOptions, info: ObjectInfo
 class CopyFlow:
     """One copy. What S3 drops on the way although a request can carry it (class, KMS key, redirect) is sent again.
 
-    ``info``: the source as the caller has just seen it; then it is not asked for again.
+    ``info``: the source as the caller has just seen it; then it is not asked for again. ``proves``: asked about
+    what the target holds after a lost answer, where its ETag and checksum do not tell whether that is the copy.
     """
 
     def __init__(
         self, call: Call, source: ObjectRef, target: ObjectRef, options: CopyOptions, tokens: TokenStore | None = None,
-        *, info: ObjectInfo | None = None,
+        *, info: ObjectInfo | None = None, proves: Callable[[ObjectInfo], bool] | None = None,
     ) -> None:  # fmt: skip
         self._call = call
         self._source = source
         self._target = target
         self._options = options
         self._info = info
+        self._proves = proves
         kept = tokens if tokens is not None and options.resume else NoTokens()
         self._hash = copy_hash(source, target)
         self._ledger = Ledger(kept, self._hash, CopyToken.from_mapping)
         self._flow: PartsCopy | None = None
+        self._tagged_again = False
         self._started = call.monotonic()
 
     def run(self) -> CopyResult:
@@ -106,6 +111,11 @@ class CopyFlow:
     def _onto_itself(self) -> bool:
         return (self._source.bucket, self._source.key) == (self._target.bucket, self._target.key)
 
+    @property
+    def _of_the_newest(self) -> bool:
+        """Onto itself, and not from an older version."""
+        return self._onto_itself and self._source.version_id is None
+
     def _refuse_nothing_to_do(self) -> None:
         if self._target.version_id is not None:
             raise ConfigError("a copy makes a new version; the target cannot name one")
@@ -141,8 +151,8 @@ class CopyFlow:
         )
         tags = self._tags_at_risk(info, request)
         receipt, integrity = self._proved(info, self._accepted(info, request))
-        if tags:
-            self._tag_again(receipt, tags)
+        made = replace(self._target, version_id=receipt.version_id)
+        self._tagged_again = set_dropped_tags(self._call.store, made, receipt.etag, tags, self._call.notice)
         outcome = Outcome(receipt.etag, info.size, integrity, None, receipt.version_id, receipt.checksum)
         return _Copied(outcome, info.size)
 
@@ -158,11 +168,12 @@ class CopyFlow:
             duration=self._call.monotonic() - self._started,
             version_id=outcome.version_id,
             storage_class=request.attributes.storage_class,
-            not_kept=not_kept(info),
+            not_kept=not_kept(info, outcome.etag, outcome.checksum),
             resumed=done.resumed,
             bytes_copied=done.copied,
             bytes_saved=done.saved,
             parts_found=done.found,
+            tagged_again=self._tagged_again or (self._flow is not None and self._flow.tagged_again),
         )
 
     def _accepted(self, info: ObjectInfo, request: CopyRequest) -> WriteReceipt:
@@ -187,44 +198,43 @@ class CopyFlow:
             try:
                 return call.store.copy(self._target, request)
             except PreconditionFailed as exc:
-                found = None if self._options.replace else self._existing()
-                if found is None:
-                    raise
-                if attempt > 1 and equals(found, info, request):
+                found = self._existing() if self._of_the_newest or not self._options.replace else None
+                if found is not None and attempt > 1 and self._is_it(found, info, request):
                     return WriteReceipt(found.etag, found.version_id, found.checksum)
+                if found is None or self._options.replace:
+                    raise
                 raise TargetExists(f"{self._target.uri} exists and replace is False", exc.context) from exc
             except StoreError as exc:
                 if not outcome_unknown(exc):
                     raise
                 call.notice(f"the answer to CopyObject was lost ({exc.message}); looking at the target")
                 found = self._existing()
-                if found is not None and equals(found, info, request):
+                if found is not None and self._is_it(found, info, request):
                     return WriteReceipt(found.etag, found.version_id, found.checksum)
                 if attempt == attempts:
                     raise
                 call.pause(attempt, exc)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
+    def _is_it(self, found: ObjectInfo, info: ObjectInfo, request: CopyRequest) -> bool:
+        if self._of_the_newest and found.etag != info.etag and as_wished(found, info, request):
+            # It was another object before our request; and what it was copied from may be gone with that.
+            return True
+        return equals(found, info, request) or (self._proves is not None and self._proves(found))
+
     def _tags_at_risk(self, info: ObjectInfo, request: CopyRequest) -> Pairs:
-        """Some stores drop the tags of a copy with new metadata; onto itself, nobody could read them afterwards."""
-        if not info.tag_count or not request.replace_metadata or request.replace_tags:
+        """Some stores drop the tags of a copy with new metadata; onto itself, nobody could read them afterwards. Tags
+        that were asked for are looked at in any case.
+        """
+        if request.replace_tags:
+            return request.attributes.tags
+        if not info.tag_count or not request.replace_metadata:
             return ()
         try:
             return self._call.store.get_tags(request.source)
         except AccessDenied:
             self._call.notice("the source's tags may not be looked at; whether the copy keeps them is up to the store")
             return ()
-
-    def _tag_again(self, receipt: WriteReceipt, tags: Pairs) -> None:
-        call, ref = self._call, replace(self._target, version_id=receipt.version_id)
-        try:
-            there = call.store.get_tags(ref)
-        except InvalidRequest:
-            # Some stores answer a write with a version id that they refuse to be asked for.
-            ref, there = self._target, call.store.get_tags(self._target)
-        if sorted(there) != sorted(tags):
-            call.notice("the store has dropped the tags of the copy; setting them now")
-            call.store.put_tags(ref, tags)
 
     def _existing(self) -> ObjectInfo | None:
         try:
@@ -239,7 +249,7 @@ class CopyFlow:
         """From the answer if it says enough, else with HEAD's help."""
         integrity = compared(info, receipt.etag, receipt.checksum)
         if integrity is Integrity.SIZE_ETAG:
-            self._refuse_another_source(info)
+            self._refuse_another_source(info, receipt)
         strongest = integrity is Integrity.FULL_CRC or (integrity is Integrity.MD5 and info.checksum is None)
         # Some stores keep versions and do not say in this answer which one was made (Ceph).
         named = receipt.version_id is not None or info.version_id is None
@@ -256,7 +266,12 @@ class CopyFlow:
         best = seen if integrity is Integrity.SIZE_ETAG else max(integrity, seen, key=STRENGTH.index)
         return WriteReceipt(receipt.etag, receipt.version_id or found.version_id, found.checksum), best
 
-    def _refuse_another_source(self, info: ObjectInfo) -> None:
-        """Some stores copy whatever is there, whatever If-Match says; where the bytes prove nothing, look again."""
-        if info.version_id is None and self._call.store.head(self._source).etag != info.etag:
+    def _refuse_another_source(self, info: ObjectInfo, receipt: WriteReceipt) -> None:
+        """Some stores copy whatever is there, whatever If-Match says; where the bytes prove nothing, look again. What
+        was copied onto itself shows the copy now.
+        """
+        if info.version_id is not None:
+            return
+        expected = receipt.etag if self._of_the_newest else info.etag
+        if self._call.store.head(self._source).etag != expected:
             raise PreconditionFailed(f"{info.ref.uri} was replaced while it was copied; the copy may be of either")

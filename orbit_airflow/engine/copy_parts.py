@@ -15,9 +15,8 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from orbit_airflow.engine.copy_job import CopyCompletion, CopyJob, crc32_of, fits
-from orbit_airflow.engine.copy_token import CopyToken, source_hash
+from orbit_airflow.engine.copy_token import CopyToken, mark_of, source_hash
 from orbit_airflow.engine.errors import (
-    AccessDenied,
     InvalidRequest,
     NotFound,
     OrbitError,
@@ -39,6 +38,7 @@ from orbit_airflow.engine.resilience.outcome import outcome_unknown, refuses_che
 from orbit_airflow.engine.runner import Cancellation, run_all
 from orbit_airflow.engine.store import CopyPartRequest, CopyRequest
 from orbit_airflow.engine.sweep import abort_surely, sweep_lost_creates
+from orbit_airflow.engine.tags import set_dropped_tags
 from orbit_airflow.engine.token import Outcome, Phase, attributes_hash
 
 # No byte travels, so parts may be large: fewer requests, and little is lost with a killed one.
@@ -51,7 +51,10 @@ _Pairs = tuple[tuple[str, str], ...]
 
 
 class PartsCopy:
-    """One copy in parts. Not reusable. ``found`` is the number of parts that earlier tries had copied."""
+    """One copy in parts. Not reusable. ``found`` is the number of parts that earlier tries had copied.
+
+    ``tagged_again``: the store had dropped the tags.
+    """
 
     def __init__(self, job: CopyJob) -> None:
         self._job = job
@@ -60,6 +63,7 @@ class PartsCopy:
         self._tags: _Pairs | None = None
         self.found = 0
         self.resumed = False
+        self.tagged_again = False
 
     def run(self) -> Outcome:
         """The outcome, saved as done. On every error that somebody can mend the parts are kept, and the error says so.
@@ -232,8 +236,7 @@ class PartsCopy:
 
     def _attributes_hash(self) -> str:
         """An open upload cannot be given others. Without metadata, as for uploads; the source's own is in its hash."""
-        request = self._job.request
-        return attributes_hash(replace(request.attributes, tags=request.attributes.tags or _tagless(request)))
+        return wish_hash(self._job.request)
 
     def _continue(self, token: CopyToken) -> Outcome | None:
         """The parts that are there. An outcome when the copy turns out to be complete."""
@@ -350,27 +353,12 @@ class PartsCopy:
         raise AssertionError("the last repair returns or raises")  # pragma: no cover
 
     def _done(self, token: CopyToken, outcome: Outcome) -> Outcome:
-        self._tag_again(outcome)
-        self._job.ledger.save(token.done(outcome))
+        job = self._job
+        made = replace(job.ref, version_id=outcome.version_id)
+        # Some stores drop the tags that came with Create.
+        self.tagged_again = set_dropped_tags(job.store, made, outcome.etag, self._wanted_tags(), job.notice)
+        job.ledger.save(token.done(outcome))
         return outcome
-
-    def _tag_again(self, outcome: Outcome) -> None:
-        """Some stores drop the tags that came with Create."""
-        job, wanted = self._job, self._wanted_tags()
-        if not wanted:
-            return
-        ref = replace(job.ref, version_id=outcome.version_id)
-        try:
-            there = job.store.get_tags(ref)
-        except InvalidRequest:
-            # As for CopyJob.look: a version id that the store refuses to be asked for.
-            ref, there = job.ref, job.store.get_tags(job.ref)
-        except AccessDenied:
-            job.notice("the copy's tags may not be looked at; they went with CreateMultipartUpload")
-            return
-        if sorted(there) != sorted(wanted):
-            job.notice("the store has dropped the tags that the copy was begun with; setting them now")
-            job.store.put_tags(ref, wanted)
 
     def _throw_away(self) -> None:
         """The parts are worthless: abort them, then forget the token. Never in a try that nobody waits for."""
@@ -392,6 +380,15 @@ class PartsCopy:
         return error.with_note(f"Upload {current.upload_id} keeps {kept} bytes; the next try continues it.")
 
 
-def _tagless(request: CopyRequest) -> _Pairs:
-    """Tags taken away are another wish than tags of the source's."""
-    return (("", ""),) if request.replace_tags else ()
+def wish_hash(request: CopyRequest) -> str:
+    """What a copy in parts is to be, beside its source; tags taken away are another wish than tags of the source's."""
+    tagless = (("", ""),) if request.replace_tags else ()
+    return attributes_hash(replace(request.attributes, tags=request.attributes.tags or tagless))
+
+
+def made_in_parts(found: ObjectInfo, info: ObjectInfo, target: str, request: CopyRequest) -> bool:
+    """True when ``found`` is a copy in parts of that very source (as ``info`` shows it) for that very ``target`` hash:
+    by its mark, also when nobody has its token any more.
+    """
+    mark = found.metadata_value(MARK) or ""
+    return found.size == info.size and mark.startswith(mark_of(target, source_hash(info), wish_hash(request)))

@@ -77,27 +77,41 @@ def compared(info: ObjectInfo, etag: str, checksum: Checksum | None, *, in_parts
     return Integrity.MD5 if made_of_bytes and etag == info.etag else Integrity.SIZE_ETAG
 
 
-def equals(found: ObjectInfo, source: ObjectInfo, request: CopyRequest) -> bool:
-    """True when the target is all that this copy would make of it, whoever did it: proved bytes, metadata, class."""
+def as_wished(found: ObjectInfo, source: ObjectInfo, request: CopyRequest) -> bool:
+    """True when the target has size, metadata, type and class of this copy. Of its bytes that says nothing."""
     if found.size != source.size or found.storage_class != request.attributes.storage_class:
         return False
     if _unmarked(found.metadata) != _unmarked(request.attributes.metadata):
         return False
-    if found.headers.content_type != request.attributes.content_type:
-        return False
+    return found.headers.content_type == request.attributes.content_type
+
+
+def equals(found: ObjectInfo, source: ObjectInfo, request: CopyRequest) -> bool:
+    """True when the target is all that this copy would make of it, whoever did it: as wished, with proved bytes."""
     try:
-        return compared(source, found.etag, found.checksum) is not Integrity.SIZE_ETAG
+        proved = compared(source, found.etag, found.checksum) is not Integrity.SIZE_ETAG
     except IntegrityError:
         return False
+    return proved and as_wished(found, source, request)
 
 
 def _unmarked(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, value) for name, value in metadata if name != MARK))
 
 
-def not_kept(info: ObjectInfo) -> tuple[str, ...]:
-    """What the source has and a copy does not get, as far as a HEAD tells; see CopyResult."""
-    had = {"retention": info.retention is not None, "legal hold": info.legal_hold}
+def not_kept(info: ObjectInfo, etag: str | None = None, checksum: Checksum | None = None) -> tuple[str, ...]:
+    """What the source has and a copy does not get, as far as a HEAD tells; see CopyResult. With ``etag`` and
+    ``checksum`` of the copy, where they are known.
+    """
+    had = {
+        "retention": info.retention is not None,
+        "legal hold": info.legal_hold,
+        # The parts that it was made of are not the copy's.
+        "etag": "-" in info.etag and etag not in (None, info.etag),
+        "checksum algorithm": (
+            info.checksum is not None and checksum is not None and info.checksum.algorithm != checksum.algorithm
+        ),
+    }
     return tuple(name for name, present in had.items() if present)
 
 

@@ -41,7 +41,8 @@ class CopyToken:
     @classmethod
     def intent(cls, target: str, source: str, attributes: str, now: float) -> CopyToken:
         """A new copy's first token: nothing has been asked of the store yet."""
-        return cls(target=target, mark=secrets.token_hex(16), intent_at=int(now), source=source, attributes=attributes)
+        mark = mark_of(target, source, attributes) + secrets.token_hex(8)
+        return cls(target=target, mark=mark, intent_at=int(now), source=source, attributes=attributes)
 
     def started(self, created: CreatedUpload, part_size: int, now: float) -> CopyToken:
         """The upload exists; from here on its part size is fixed."""
@@ -120,6 +121,11 @@ class CopyToken:
             raise TokenRejected(f"the state is incomplete for phase {self.phase.value}")
         if self.phase is Phase.DONE and self.outcome is None:
             raise TokenRejected("the state says done but has no result")
+
+
+def mark_of(target: str, source: str, attributes: str) -> str:
+    """The first half of a mark, which names the copy: source, target and wish. The other half is this transfer's."""
+    return hashlib.sha256(json.dumps(["mark", target, source, attributes]).encode()).hexdigest()[:16]
 
 
 def copy_hash(source: ObjectRef, target: ObjectRef) -> str:

@@ -25,6 +25,7 @@ from orbit_airflow.engine.proof import MARK, LocalProof, comparable, is_ours, pr
 from orbit_airflow.engine.runner import Cancellation
 from orbit_airflow.engine.source import Source, SourceBytes, SourceFile
 from orbit_airflow.engine.store import TransferStore
+from orbit_airflow.engine.tags import set_dropped_tags
 from orbit_airflow.engine.token import Ledger, Outcome, UploadToken
 
 # A HEAD has no body, so a refusal is a bare status; these are its spellings. Any other code says what is wrong.
@@ -85,6 +86,11 @@ class UploadJob:
     def notice(self, message: str, *, warning: bool = False) -> None:
         """Tell the reader of the log."""
         self.reporter(Notice(message, warning))
+
+    def tag(self, outcome: Outcome) -> None:
+        """Behind a Complete: some stores drop the tags that came with Create. As ``set_dropped_tags``."""
+        made = replace(self.ref, version_id=outcome.version_id)
+        set_dropped_tags(self.store, made, outcome.etag, self.options.attributes.tags, self.notice)
 
     def look(self, version_id: str | None = None) -> ObjectInfo | Unseen:
         """What the key (or a version of it) holds now.

@@ -435,9 +435,12 @@ class ReadResult:
 class CopyResult:
     """A finished copy. ``integrity`` compares it with its source as the store reports both; no byte came here.
 
-    ``not_kept`` names what the source had and a copy does not get by itself: "retention", "legal hold". A HEAD does not
-    tell of an ACL of the source's own, which no copy gets, nor of annotations, which a copy in parts does not get.
+    ``not_kept`` names what the source had and a copy does not get by itself: "retention", "legal hold"; "etag", where
+    it was made of parts that the copy does not have, and "checksum algorithm", where the copy's is another one. No copy
+    has its source's Last-Modified. A HEAD does not tell of an ACL of the source's own, which no copy gets, nor of
+    annotations, which a copy in parts does not get.
     ``bytes_copied`` and ``bytes_saved`` are of the last try, ``parts_found`` those that earlier tries had copied.
+    ``tagged_again``: the store had dropped the tags, and they were set by a request of their own.
     """
 
     ref: ObjectRef
@@ -454,3 +457,4 @@ class CopyResult:
     bytes_copied: int = 0
     bytes_saved: int = 0
     parts_found: int = 0
+    tagged_again: bool = False

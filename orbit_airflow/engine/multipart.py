@@ -259,6 +259,8 @@ class MultipartUpload:
         raise AssertionError("the last repair returns or raises")  # pragma: no cover
 
     def _done(self, token: UploadToken, outcome: Outcome) -> Outcome:
+        # Before the state says done: a try that is killed here leaves it to the next one.
+        self._job.tag(outcome)
         if token.adopted:
             info = self._job.look(outcome.version_id)
             token = token.with_mark(info.metadata_value(MARK) if isinstance(info, ObjectInfo) else None)

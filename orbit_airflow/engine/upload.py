@@ -166,6 +166,7 @@ class UploadFlow:
             recovered = job.recovered(token, source, None) if token is not None else None
             if token is not None and recovered is not None:
                 job.notice("the object of an earlier try's request is there; nothing is sent")
+                job.tag(recovered)
                 job.ledger.save(token.done(recovered))
                 return self._result(recovered, sent=0, saved=recovered.size, resumed=True, parts=0)
             token = self._intent(token, source)

@@ -18,6 +18,7 @@ from orbit_airflow.operators._arguments import NO_ACL, is_known
 from orbit_airflow.operators.batching import OrbitBatchOperator
 
 if TYPE_CHECKING:
+    from orbit_airflow.engine.facade import TransferEngine
     from orbit_airflow.hooks.s3 import OrbitS3Hook
 
 # A bucket for checks that are about everything else.
@@ -63,7 +64,9 @@ class OrbitS3BatchCopyOperator(OrbitBatchOperator):
     With two connections (``source_aws_conn_id`` and ``dest_aws_conn_id`` differ) each object goes through the worker:
     it is downloaded into a temporary file and uploaded from there, both proved like single transfers. The disk needs
     room for ``max_concurrent`` of the largest objects; memory is that of transfers. An object that was interrupted
-    begins anew, those that are there are not copied again. KMS keys are not taken along.
+    goes on with the parts that are there, those that are there are not copied again. KMS keys are not taken along.
+    ``max_concurrent`` and ``rate_limit`` hold for the requests of both sides together. An ``s3://`` report is written
+    by the connection that writes the copies, since a source may be one that can only be read.
 
     Keys, pace, guards, report, retries and result: see ``OrbitBatchOperator``.
 
@@ -162,6 +165,10 @@ class OrbitS3BatchCopyOperator(OrbitBatchOperator):
             writer=writer,
             directory=self.temporary_directory,
         )
+
+    def _report_engine(self, work: BatchWork) -> TransferEngine | None:
+        """The one that may write: a source of another account often may only be read."""
+        return getattr(work, "writer", None)
 
 
 class OrbitS3ChangeStorageClassOperator(OrbitBatchOperator):

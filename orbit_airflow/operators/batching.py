@@ -79,7 +79,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param plan_manifest: with ``dry_run``, a path or ``s3://bucket/key`` that ends in ``.jsonl``, to which the keys are
         written; a later task with ``manifest`` of it does exactly what was planned (templated).
     :param report: where each key's outcome is written as a JSON line: a path, or ``s3://bucket/prefix/`` (templated). A
-        path must be the same file for all tries. With two connections the source's writes it.
+        path must be the same file for all tries. With two connections the one that writes the copies writes it.
     :param allowed_failures: so many failed keys do not fail the task; None: any number.
     :param max_concurrent: requests at once.
     :param rate_limit: requests per second; None: as many as go.
@@ -233,6 +233,11 @@ class OrbitBatchOperator(OrbitTransferOperator):
         summary = self._run_transfer(context, self._named(), run_batch)
         return self._judged(context, {**summary, "try_number": context["ti"].try_number})
 
+    def _report_engine(self, work: BatchWork) -> TransferEngine | None:
+        """Who writes a report in a store; None: who reads the keys."""
+        del work
+        return None
+
     def _conn_id(self) -> str | None:
         """The connection that reads the keys."""
         return self.aws_conn_id
@@ -272,7 +277,13 @@ class OrbitBatchOperator(OrbitTransferOperator):
         count = f"{source.total} keys" if source.total is not None else "keys"
         line = f"{work.verb}: {count} of {printable(self._named())}; report: {self.report or 'none'}"
         self.log.info(line)
-        how = BatchRun(report=self.report or None, tokens=run.tokens, reporter=run.reporter, cancel=run.cancel)
+        how = BatchRun(
+            report=self.report or None,
+            report_by=self._report_engine(work),
+            tokens=run.tokens,
+            reporter=run.reporter,
+            cancel=run.cancel,
+        )
         result = engine.batch.run(work, source, self._config(), how)
         self._tell(work.verb, result)
         if result.complete and self._too_many(result.failed):

@@ -85,6 +85,7 @@ def info_of(ref: ObjectRef, item: StoredObject) -> ObjectInfo:
         headers=_headers_of(attributes),
         server_side_encryption=attributes.server_side_encryption,
         kms_key_id=attributes.kms_key_id,
+        tag_count=len(attributes.tags),
     )
 
 

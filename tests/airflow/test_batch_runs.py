@@ -293,3 +293,132 @@ def test_a_killed_batch_continues(
     assert sorted(json.loads(line)["key"] for line in report.read_text().splitlines()) == keys
     markers = client.list_object_versions(Bucket="versioned", Prefix="k/")["DeleteMarkers"]
     assert sorted(item["Key"] for item in markers) == keys
+
+
+def _verbs() -> dict[str, tuple[type, dict[str, Any], str]]:
+    """Each operator with its arguments, and the request by which it changes a key."""
+    return {
+        "delete": (OrbitS3BatchDeleteOperator, {"bucket": "versioned"}, "DeleteObjects"),
+        "copy": (
+            OrbitS3BatchCopyOperator,
+            {"source_bucket": "versioned", "dest_prefix": "copy/", "strip_prefix": "k/"},
+            "CopyObject",
+        ),
+        "class": (
+            OrbitS3ChangeStorageClassOperator,
+            {"bucket": "versioned", "storage_class": "STANDARD_IA"},
+            "CopyObject",
+        ),
+        "metadata": (OrbitS3UpdateMetadataOperator, {"bucket": "versioned", "metadata": {"b": "2"}}, "CopyObject"),
+        "tags": (OrbitS3TagObjectsOperator, {"bucket": "versioned", "tags": {"u": "2"}}, "PutObjectTagging"),
+    }
+
+
+def _as_wished(client: Any, verb: str, key: str) -> bool:
+    """The key's final state, by the versions that one run of the verb makes."""
+    answer = client.list_object_versions(Bucket="versioned", Prefix=key)
+    versions, markers = answer.get("Versions", []), answer.get("DeleteMarkers", [])
+    if verb == "delete":
+        return (len(versions), len(markers)) == (1, 1)
+    shown = key.replace("k/", "copy/") if verb == "copy" else key
+    copies = client.list_object_versions(Bucket="versioned", Prefix=shown)["Versions"]
+    head = client.head_object(Bucket="versioned", Key=shown)
+    tags = client.get_object_tagging(Bucket="versioned", Key=shown)["TagSet"]
+    return (
+        len(copies) == (2 if verb in ("class", "metadata") else 1)
+        and head.get("StorageClass", "STANDARD") == ("STANDARD_IA" if verb == "class" else "STANDARD")
+        and head["Metadata"] == ({"a": "1", "b": "2"} if verb == "metadata" else {"a": "1"})
+        and {item["Key"]: item["Value"] for item in tags} == ({"t": "1", "u": "2"} if verb == "tags" else {"t": "1"})
+    )
+
+
+@pytest.mark.parametrize("after", [1, 7])
+@pytest.mark.parametrize("verb", ["delete", "copy", "class", "metadata", "tags"])
+def test_every_killed_operator_does_what_is_left(
+    run_try: RunTry, dag: Any, comms: FakeComms, s3: ModelServer, client: Any, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, verb: str, after: int,
+) -> None:  # fmt: skip
+    """Behind a request, before it was noted: over both tries each key is changed by one request, and is right."""
+    keys = [f"k/{number:02d}" for number in range(20)]
+    for key in keys:
+        client.put_object(Bucket="versioned", Key=key, Body=key.encode(), Metadata={"a": "1"}, Tagging="t=1")
+    s3.reset()
+    kind, arguments, write = _verbs()[verb]
+    report = tmp_path / "r.jsonl"
+    page_keys = 1 if verb == "delete" else 5
+    op = made(dag, kind, **arguments, prefix="k/", report=str(report), page_keys=page_keys)
+    done, end = 0, Window.end
+
+    def killed(window: Any, unit: Any, outcomes: Any) -> None:
+        nonlocal done
+        done += 1
+        if done > after:
+            raise Killed
+        end(window, unit, outcomes)
+
+    monkeypatch.setattr(Window, "end", killed)
+    assert isinstance(run_try(op, 1).error, Killed)
+    monkeypatch.setattr(Window, "end", end)
+    assert run_try(op, 2).state == "success"
+    told = result_of(comms)
+    assert (told["total"], told["failed"], told["resumed"]) == (20, 0, True)
+    assert len(s3.records(write)) == 20
+    assert [json.loads(line)["key"] for line in report.read_text().splitlines()] == keys
+    assert [key for key in keys if not _as_wished(client, verb, key)] == []
+    s3.reset()
+    # A task that is cleared after a success finds that all is done.
+    assert run_try(op, 3).state == "success"
+    assert not s3.records(write)
+
+
+def test_a_report_of_two_connections_is_written_where_the_copies_are(
+    run_try: RunTry, dag: Any, comms: FakeComms, s3: ModelServer, elsewhere: ModelServer, client: Any,
+    filled: list[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    """The source is asked for nothing but to be read."""
+    comms.add_connection("other", elsewhere.access_key, elsewhere.secret_key, connection_extra(elsewhere))
+    op = made(
+        dag, OrbitS3BatchCopyOperator, source_bucket=BUCKET, keys=KEYS[:3], dest_prefix="x/", dest_bucket="there",
+        source_aws_conn_id="aws_default", dest_aws_conn_id="other", temporary_directory=str(tmp_path),
+        report="s3://there/report/",
+    )  # fmt: skip
+    assert run_try(op).state == "success"
+    names = left(client_of(elsewhere), "report/", "there")
+    assert names == ["report/page-000000001.jsonl"]
+    lines = client_of(elsewhere).get_object(Bucket="there", Key=names[0])["Body"].read().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == KEYS[:3]
+    assert {record.operation for record in s3.records()} <= {"HeadObject", "GetObject", "GetObjectTagging"}
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_killed_streamed_copy_does_what_is_left(
+    run_try: RunTry, dag: Any, comms: FakeComms, s3: ModelServer, elsewhere: ModelServer, client: Any,
+    filled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: int,
+) -> None:  # fmt: skip
+    """One version of each, nothing on the disk, no open upload."""
+    folder = tmp_path / "between"
+    folder.mkdir()
+    comms.add_connection("other", elsewhere.access_key, elsewhere.secret_key, connection_extra(elsewhere))
+    op = made(
+        dag, OrbitS3BatchCopyOperator, source_bucket=BUCKET, keys=KEYS[:6], dest_prefix="x/", dest_bucket="there",
+        source_aws_conn_id="aws_default", dest_aws_conn_id="other", temporary_directory=str(folder), page_keys=3,
+    )  # fmt: skip
+    done, end = 0, Window.end
+
+    def killed(window: Any, unit: Any, outcomes: Any) -> None:
+        nonlocal done
+        done += 1
+        if done > after:
+            raise Killed
+        end(window, unit, outcomes)
+
+    monkeypatch.setattr(Window, "end", killed)
+    assert isinstance(run_try(op, 1).error, Killed)
+    monkeypatch.setattr(Window, "end", end)
+    assert run_try(op, 2).state == "success"
+    assert result_of(comms)["successful"] == 6
+    there = client_of(elsewhere)
+    versions = there.list_object_versions(Bucket="there", Prefix="x/")["Versions"]
+    assert [item["Key"] for item in versions] == [f"x/{key}" for key in KEYS[:6]]
+    assert not there.list_multipart_uploads(Bucket="there").get("Uploads")
+    assert not list(folder.iterdir())

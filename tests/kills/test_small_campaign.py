@@ -20,7 +20,7 @@ def test_killed_transfers_continue(direction: str) -> None:
 
 def test_killed_batches_continue() -> None:
     """Every verb; every key's final state, every line of the report."""
-    command = [sys.executable, "-m", "tests.kills", "--direction", "batch", "--keys", "120", "--page-keys", "15"]
+    command = [sys.executable, "-m", "tests.kills", "--direction", "batch", "--keys", "80", "--page-keys", "10"]
     ended = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "12 passed, 0 failed" in ended.stdout

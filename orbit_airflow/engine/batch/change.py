@@ -8,29 +8,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from orbit_airflow.engine.batch.copying import copy_of, forget_copy
 from orbit_airflow.engine.batch.result import KeyOutcome
+from orbit_airflow.engine.batch.second_look import made_before
 from orbit_airflow.engine.batch.work import Hands, Worker
 from orbit_airflow.engine.call import Call
+from orbit_airflow.engine.copy import copied_in_parts
 from orbit_airflow.engine.copy_plan import not_kept
 from orbit_airflow.engine.errors import (
     ConfigError,
-    NotFound,
     ObjectArchived,
     PreconditionFailed,
     RequestContext,
 )
 from orbit_airflow.engine.keys import KeyEntry
-from orbit_airflow.engine.model import ChecksumType, KeyPrefix, ObjectAttributes, ObjectInfo, ObjectRef
+from orbit_airflow.engine.model import KeyPrefix, ObjectAttributes, ObjectInfo, ObjectRef
 from orbit_airflow.engine.options import CopyOptions, Pairs, check_attributes
 from orbit_airflow.engine.proof import MARK
 from orbit_airflow.engine.storage_class import StorageClass
 
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ADDED_VERSION = "where versions are kept, each object gains a version, and the old one is still billed"
-_ACLS = "an object's own ACL is not copied: S3 gives each copy the bucket's default"
+_ACLS = "an object's own ACL is not copied: S3 gives each copy the bucket's default; and a Last-Modified of its own"
 _MINIMUM_DAYS = {
     "STANDARD_IA": 30, "ONEZONE_IA": 30, "GLACIER_IR": 90, "GLACIER": 90, "DEEP_ARCHIVE": 180,
 }  # fmt: skip
@@ -112,19 +113,12 @@ class Copy(_Changing):
         source, target = entry.ref(self.bucket), self.target(entry.key)
         info = hands.call.store.head(source)
         if again:
-            found = self._made_before(hands.call, info, target)
+            found = made_before(hands, info, target, self.options)
             if found is not None:
                 forget_copy(hands, info, source, target, self.options)
-                return KeyOutcome.done(entry, found.version_id, not_kept(info))
+                return KeyOutcome.done(entry, found.version_id, not_kept(info, found.etag, found.checksum))
         result = copy_of(hands, info, source, target, self.options)
         return KeyOutcome.done(entry, result.version_id, result.not_kept)
-
-    def _made_before(self, call: Call, info: ObjectInfo, target: ObjectRef) -> ObjectInfo | None:
-        try:
-            found = call.store.head(target)
-        except NotFound:
-            return None
-        return found if is_copy(found, info, self.options) else None
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
         """One CopyObject, and the looks at source and, where the answer proves nothing, target."""
@@ -134,32 +128,6 @@ class Copy(_Changing):
     def warnings(self) -> tuple[str, ...]:
         """What no copy keeps, and no HEAD tells."""
         return () if self.options.acl is not None else (_ACLS,)
-
-
-def _unmarked(metadata: Pairs) -> list[tuple[str, str]]:
-    """A copy in parts has a mark of its own."""
-    return sorted(item for item in metadata if item[0] != MARK)
-
-
-def is_copy(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> bool:
-    """True when the target is what this copy would make. Without comparable checksums: size, metadata, and a time
-    behind the source's last write, by the store's own clock.
-    """
-    metadata = source.metadata if options.metadata is None else options.metadata
-    wanted_class = options.storage_class or source.storage_class
-    if found.size != source.size or _unmarked(found.metadata) != _unmarked(metadata):
-        return False
-    if (found.storage_class or "STANDARD") != (wanted_class or "STANDARD"):
-        return False
-    one, other = found.checksum, source.checksum
-    full = one is not None and other is not None and ChecksumType.COMPOSITE not in (one.type, other.type)
-    if one is not None and other is not None and full and one.algorithm == other.algorithm:
-        return one.value == other.value
-    if found.etag == source.etag:
-        return True
-    made, written = found.last_modified, source.last_modified
-    in_parts = "-" in source.etag + found.etag
-    return in_parts and made is not None and written is not None and made >= written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +152,7 @@ class ChangeStorageClass(_Changing):
             return KeyOutcome.skipped(entry, here)
         info = _present(hands.call, self.bucket, entry)
         if _class_of(info.storage_class) == self.storage_class:
-            _forget_if(again, hands, info)
+            _settle_if(again, hands, info)
             return KeyOutcome.skipped(entry, here)
         _refuse_archived(info)
         options = CopyOptions(storage_class=self.storage_class, if_match=info.etag)
@@ -236,7 +204,7 @@ class UpdateMetadata(_Changing):
         had = {name: value for name, value in info.metadata if name != MARK}
         wanted = dict(self.metadata) if self.replace else {**had, **dict(self.metadata)}
         if wanted == had:
-            _forget_if(again, hands, info)
+            _settle_if(again, hands, info)
             return KeyOutcome.skipped(entry, "it has this metadata already")
         _refuse_archived(info)
         options = CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
@@ -312,13 +280,22 @@ def _refuse_archived(info: ObjectInfo) -> None:
         raise ObjectArchived(f"the object is in {info.archive_status or info.storage_class}; restore it first", context)
 
 
-def _forget_if(again: bool, hands: Hands, info: ObjectInfo) -> None:  # noqa: FBT001 - the flow's own word
+def _settle_if(again: bool, hands: Hands, info: ObjectInfo) -> None:  # noqa: FBT001 - the flow's own word
+    """It is as it should be: what a try left that was killed behind the copy is brought to its end."""
     if again:
         ref = ObjectRef(info.ref.bucket, info.ref.key)
+        hands.notes.settle(hands.call, info)
         forget_copy(hands, info, ref, ref, CopyOptions())
 
 
 def _onto_itself(hands: Hands, info: ObjectInfo, entry: KeyEntry, options: CopyOptions) -> KeyOutcome:
     ref = ObjectRef(info.ref.bucket, entry.key)
-    result = copy_of(hands, info, ref, ref, options)
+    in_parts = copied_in_parts(hands.call.config, options, info)
+    # A copy in parts has what it is sent, and one with new metadata loses its tags in some stores.
+    at_risk = info.tag_count > 0 and (in_parts or options.metadata is not None)
+    tags = hands.notes.begin(hands.call, info) if at_risk else ()
+    # Sent with the request, so that they are never missing where the store keeps them.
+    result = copy_of(hands, info, ref, ref, replace(options, tags=tags) if len(tags) == info.tag_count > 0 else options)
+    if tags:
+        hands.notes.end(info, dropped=result.tagged_again)
     return KeyOutcome.done(entry, result.version_id, result.not_kept)

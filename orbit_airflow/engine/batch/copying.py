@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orbit_airflow.engine.batch.second_look import SecondLook
 from orbit_airflow.engine.batch.work import Hands
 from orbit_airflow.engine.copy import CopyFlow, copied_in_parts
 from orbit_airflow.engine.copy_token import copy_hash
@@ -20,9 +21,10 @@ def copy_of(hands: Hands, info: ObjectInfo, source: ObjectRef, target: ObjectRef
     keys that failed, whose parts another batch continues). The batch's cursor knows when a key is done, so a finished
     copy's token is forgotten at once.
     """
-    call = replace(hands.call, reporter=_without_transfers(hands.call.reporter))
+    call = replace(hands.call, reporter=without_transfers(hands.call.reporter))
     if not copied_in_parts(call.config, options, info):
-        return CopyFlow(call, source, target, options, info=info).run()
+        look = SecondLook(hands=hands, info=info, target=target, options=options)
+        return CopyFlow(call, source, target, options, info=info, proves=look.proves).run()
     hands.untimed()
     result = CopyFlow(call, source, target, options, hands.tokens, info=info).run()
     forget_copy(hands, info, source, target, options)
@@ -35,7 +37,7 @@ def forget_copy(hands: Hands, info: ObjectInfo, source: ObjectRef, target: Objec
         hands.tokens.drop(state_key(copy_hash(source, target)))
 
 
-def _without_transfers(reporter: Reporter) -> Reporter:
+def without_transfers(reporter: Reporter) -> Reporter:
     """A batch of a million copies is not a million transfers in the log."""
 
     def told(event: TransferEvent) -> None:

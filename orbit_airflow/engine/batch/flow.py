@@ -16,9 +16,10 @@ from orbit_airflow.engine.batch.guards import check_guards
 from orbit_airflow.engine.batch.judge import Judge, about_all
 from orbit_airflow.engine.batch.report import Report
 from orbit_airflow.engine.batch.result import BatchResult, KeyOutcome
+from orbit_airflow.engine.batch.tag_notes import TagNotes
 from orbit_airflow.engine.batch.token import MAX_WINDOW, BatchLedger, BatchToken, OpenPage, batch_target
 from orbit_airflow.engine.batch.window import Page, Unit, Window, pages_of
-from orbit_airflow.engine.batch.work import BatchWork, Hands, Unfinished, Worker
+from orbit_airflow.engine.batch.work import AboutAll, BatchWork, Hands, Unfinished, Worker
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, Paused
 from orbit_airflow.engine.events import BatchProgress
@@ -92,7 +93,14 @@ class BatchFlow:
 
     def _hands(self) -> Hands:
         job = self._job
-        return Hands(call=job.paced, policy=job.config.policy, tokens=job.tokens, untimed=lambda: job.pace.until(None))
+        return Hands(
+            call=job.paced,
+            policy=job.config.policy,
+            tokens=job.tokens,
+            untimed=lambda: job.pace.until(None),
+            pace=job.pace,
+            notes=TagNotes(job.tokens),
+        )
 
     def _settled(self, token: BatchToken, noted: list[Page]) -> BatchToken:
         """Where a killed try's deletes can neither be named again nor were noted: what is gone of its window counts."""
@@ -178,6 +186,8 @@ class BatchFlow:
             except Unfinished as exc:
                 error, left = exc.error, exc.left
                 ended += exc.ended
+            except AboutAll as exc:
+                raise exc.error from exc
             except Paused:
                 raise
             except OrbitError as exc:

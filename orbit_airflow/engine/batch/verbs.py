@@ -12,7 +12,7 @@ from orbit_airflow.engine.batch.config import BatchConfig
 from orbit_airflow.engine.batch.delete import Delete
 from orbit_airflow.engine.batch.estimate import BatchPlan, ManifestWriter, Prices, planned
 from orbit_airflow.engine.batch.flow import BatchFlow, BatchJob
-from orbit_airflow.engine.batch.report import report_at
+from orbit_airflow.engine.batch.report import Report, report_at
 from orbit_airflow.engine.batch.result import BatchResult
 from orbit_airflow.engine.batch.token import batch_target
 from orbit_airflow.engine.batch.work import BatchWork
@@ -41,12 +41,14 @@ MAX_REPORT_PAGE = 64 * MIB
 class BatchRun:
     """How one call of a batch is run, besides its config.
 
-    ``report``: where each key's outcome is written, a path or ``s3://bucket/prefix/``. ``tokens``: where the cursor is
-    kept, so that a call with the same arguments continues a killed one; they belong to one run of the batch (a finished
-    one is not done again). ``reporter`` gets BatchProgress and notices, ``cancel`` ends it (Paused).
+    ``report``: where each key's outcome is written, a path or ``s3://bucket/prefix/``; ``report_by``: the engine that
+    writes the latter, if not the batch's own (whose credentials may only read). ``tokens``: where the cursor is kept,
+    so that a call with the same arguments continues a killed one; they belong to one run of the batch (a finished one
+    is not done again). ``reporter`` gets BatchProgress and notices, ``cancel`` ends it (Paused).
     """
 
     report: str | None = None
+    report_by: TransferEngine | None = None
     tokens: TokenStore | None = None
     reporter: Reporter = no_reporter
     cancel: Cancellation | None = None
@@ -83,7 +85,7 @@ class Batches:
                 call=call,
                 paced=_with_policy(replace(call, store=store), chosen),
                 pace=pace,
-                report=report_at(told.report, self._keep, self._page),
+                report=_report(told, engine),
                 tokens=told.tokens or NoTokens(),
                 ask=engine.paced_store(call, _unpaced(call), chosen.policy.with_max_retries(0)).head,
                 clock=call.monotonic,
@@ -158,11 +160,17 @@ class Batches:
             raise ConfigError("this needs EngineConfig(bucket=...); batch.run takes a work with any bucket")
         return self._engine.config.bucket
 
-    def _keep(self, ref: ObjectRef, data: bytes) -> object:
-        return self._engine.upload_bytes(data, ref)
 
-    def _page(self, ref: ObjectRef) -> bytes:
-        return self._engine.download_bytes(ref, max_size=MAX_REPORT_PAGE)
+def _report(told: BatchRun, engine: TransferEngine) -> Report:
+    writer = told.report_by or engine
+
+    def keep(ref: ObjectRef, data: bytes) -> object:
+        return writer.upload_bytes(data, ref)
+
+    def page(ref: ObjectRef) -> bytes:
+        return writer.download_bytes(ref, max_size=MAX_REPORT_PAGE)
+
+    return report_at(told.report, keep, page)
 
 
 def source_of(keys: Keys) -> KeySource:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orbit_airflow.engine.batch.result import KeyOutcome
+from orbit_airflow.engine.batch.tag_notes import TagNotes
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import OrbitError, StoreError
 from orbit_airflow.engine.keys import KeyEntry
+from orbit_airflow.engine.resilience.pace import Pace
 from orbit_airflow.engine.resilience.policy import RetryPolicy
 from orbit_airflow.engine.token import NoTokens, TokenStore
 
@@ -21,13 +23,16 @@ class Hands:
     """What a verb works with. ``call.store`` is paced and repeats single requests by ``policy``.
 
     ``tokens`` keep what a single key needs to be continued (a copy in parts). ``untimed()`` lifts operation_timeout for
-    the key that this thread is at: what has many requests may take longer than one of them.
+    the key that this thread is at: what has many requests may take longer than one of them. ``notes`` keep the tags of
+    objects that are copied onto themselves. ``pace``: what ``call.store`` keeps, for other engines' requests.
     """
 
     call: Call
     policy: RetryPolicy
     tokens: TokenStore = field(default_factory=NoTokens)
     untimed: Callable[[], None] = lambda: None
+    pace: Pace | None = None
+    notes: TagNotes = field(default_factory=lambda: TagNotes(NoTokens()))
 
     def pause(self, attempt: int, error: OrbitError | None, rng: random.Random) -> None:
         """Wait as the policy says before attempt number ``attempt + 1``. Raises Paused when told to stop."""
@@ -44,6 +49,14 @@ class Unfinished(Exception):
         self.left = left
 
 
+class AboutAll(Exception):
+    """``error`` is not about these entries but about the batch, which ends with it; its cursor stays."""
+
+    def __init__(self, error: OrbitError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class Worker(Protocol):
     """A verb at work; shared by the threads of a batch."""
 
@@ -52,6 +65,7 @@ class Worker(Protocol):
 
         ``again``: they may have been done before (by a killed try, or in an outage): look first, so that nothing is
         done twice. An OrbitError is about all of the entries, Unfinished about some of them; these may be given again.
+        AboutAll ends the batch.
         """
 
 
