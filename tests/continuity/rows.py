@@ -32,8 +32,8 @@ class Row:
     connection: str = PATIENT
     # How long each part is held up, from and to; seconds.
     delay: tuple[float, float] = (3.0, 5.0)
-    # The share of the bytes that has travelled when the event is called for, from and to.
-    middle: tuple[float, float] = (0.2, 0.65)
+    # The share of the bytes that has travelled when the event is called for, from and to; from where one part is whole.
+    middle: tuple[float, float] = (0.28, 0.65)
     owed_up: Owed = "continues"
     owed_down: Owed = "continues"
     own_disk: bool = False
@@ -138,8 +138,8 @@ ROWS: dict[str, Row] = {
     "sigkill": Row(text="SIGKILL of the task", strike=_kill),
     "supervisor": Row(text="SIGKILL of the supervisor; the orphan thaws beside the retry", strike=_kill_supervisor),
     # A supervisor hears of these two at its next heartbeat.
-    "clear": Row(text="cleared while it runs", strike=_clear, middle=(0.1, 0.4)),
-    "failed": Row(text="marked failed while it runs, then cleared", strike=_mark_failed, middle=(0.1, 0.4)),
+    "clear": Row(text="cleared while it runs", strike=_clear, middle=(0.28, 0.45)),
+    "failed": Row(text="marked failed while it runs, then cleared", strike=_mark_failed, middle=(0.28, 0.45)),
     "state": Row(text="SIGKILL, and the state store emptied", strike=_lose_state),
     "api": Row(
         text="API server away for 60 s",

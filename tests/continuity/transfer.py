@@ -38,7 +38,7 @@ class Plan:
     seed: int
     delay: float
     held_at: float = 0.5
-    middle: tuple[float, float] = (0.2, 0.65)
+    middle: tuple[float, float] = (0.28, 0.65)
     variant: str = ""
     connection: str = PATIENT
 
