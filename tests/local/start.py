@@ -9,6 +9,7 @@ import subprocess
 import urllib.error
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 from tests.e2e.harness import (
@@ -100,7 +101,8 @@ class _Start:
             access_key=keys.access_key,
             secret_key=keys.secret_key,
         )
-        self._env = _environment(places, url)
+        self._now = datetime.now(UTC)
+        self._env = _environment(places, url, self._now)
         self._rest = RestClient(url, USERNAME, self._record.password)
 
     def run(self) -> None:
@@ -129,6 +131,7 @@ class _Start:
         self._spawn("s3", command)
         wait_for("the S3 endpoint", lambda: self._alive() and ready.exists(), patience=_SERVER_SECONDS)
         examples.set_rules(record.endpoint_url, record.access_key, record.secret_key)
+        examples.fill(record.endpoint_url, self._now)
 
     def _start_airflow(self) -> None:
         home = self._places.home
@@ -192,7 +195,7 @@ class _Start:
         return tails(self._places.logs)
 
 
-def _environment(places: Places, url: str) -> Mapping[str, str]:
+def _environment(places: Places, url: str, now: datetime) -> Mapping[str, str]:
     options = {
         "core.dags_folder": str(DAGS),
         "core.parallelism": "4",
@@ -203,4 +206,4 @@ def _environment(places: Places, url: str) -> Mapping[str, str]:
         "scheduler.use_job_schedule": "True",
     }
     base = {**clean_environment(), **airflow_environment(places.home, url, log_port=_NO_LOG_SERVER)}
-    return {**base, **option_variables(options), **examples.environment(places)}
+    return {**base, **option_variables(options), **examples.environment(places, now)}

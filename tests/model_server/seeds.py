@@ -13,6 +13,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 from tests.model_server.blobs import BlobStore, Content
@@ -63,6 +64,8 @@ class Seed:
     metadata: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
     tags: Mapping[str, str] = field(default_factory=dict)
+    # Seconds since it was written: what is old can be had without waiting.
+    age: float = 0.0
 
     def __post_init__(self) -> None:
         if self.parts and sum(self.parts) != len(self.data):
@@ -104,7 +107,9 @@ def plant(seed: Seed, store: Store, blobs: BlobStore, owner: Credentials) -> Sto
         storage_class=seed.storage_class,
         tags=tuple(seed.tags.items()),
     )
-    version = StoredVersion(seed.key, "null", content, _etag(seed, content), traits, store.now(), owner)
+    version = StoredVersion(
+        seed.key, "null", content, _etag(seed, content), traits, store.now() - timedelta(seconds=seed.age), owner
+    )
     version.multipart = bool(seed.parts)
     version.part_numbers = tuple(range(1, len(seed.parts) + 1))
     _give_checksum(seed, version)
