@@ -50,7 +50,9 @@ def main() -> int:
     if chosen.json is not None:
         chosen.json.write_text(json.dumps({"facts": facts, "runs": [asdict(item) for item in verdicts]}, indent=1))
     for earlier in chosen.keep:
-        verdicts += [_verdict(item) for item in json.loads(earlier.read_text())["runs"]]
+        kept = json.loads(earlier.read_text())
+        verdicts += [_verdict(item) for item in kept["runs"]]
+        facts[f"of an earlier call {len(kept['runs'])} runs"] = f"of commit {kept['facts']['commit']}"
     return _tell(chosen, facts, verdicts)
 
 
