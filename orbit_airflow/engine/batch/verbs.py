@@ -12,6 +12,7 @@ from orbit_airflow.engine.batch.config import BatchConfig
 from orbit_airflow.engine.batch.delete import Delete
 from orbit_airflow.engine.batch.estimate import BatchPlan, ManifestWriter, Prices, planned
 from orbit_airflow.engine.batch.flow import BatchFlow, BatchJob
+from orbit_airflow.engine.batch.guards import check_report
 from orbit_airflow.engine.batch.report import report_at
 from orbit_airflow.engine.batch.result import BatchResult
 from orbit_airflow.engine.batch.token import batch_target
@@ -41,9 +42,11 @@ MAX_REPORT_PAGE = 64 * MIB
 class BatchRun:
     """How one call of a batch is run, besides its config.
 
-    ``report``: where each key's outcome is written, a path or ``s3://bucket/prefix/``. ``tokens``: where the cursor is
-    kept, so that a call with the same arguments continues a killed one; they belong to one run of the batch (a finished
-    one is not done again). ``reporter`` gets BatchProgress and notices, ``cancel`` ends it (Paused).
+    ``report``: where each key's outcome is written, a path or ``s3://bucket/prefix/``; in a store each run writes below
+    ``run-<id>/`` there (``BatchResult.report``), which may not lie below the prefix that is worked on. ``tokens``:
+    where the cursor is kept, so that a call with the same arguments continues a killed one; they belong to one run of
+    the batch (a finished one is not done again). ``reporter`` gets BatchProgress and notices, ``cancel`` ends it
+    (Paused).
     """
 
     report: str | None = None
@@ -72,6 +75,7 @@ class Batches:
         """
         chosen, told = config or BatchConfig(), how or BatchRun()
         source, engine = source_of(keys), self._engine
+        check_report(told.report, source)
         with OperationReporter(told.reporter) as reporter:
             call = engine.call(told.cancel, reporter)
             pace = Pace(chosen.max_concurrent, chosen.rate_limit, sleep=call.cancel.sleep, clock=call.monotonic)
