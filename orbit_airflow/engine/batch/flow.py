@@ -92,7 +92,13 @@ class BatchFlow:
 
     def _hands(self) -> Hands:
         job = self._job
-        return Hands(call=job.paced, policy=job.config.policy, tokens=job.tokens, untimed=lambda: job.pace.until(None))
+        return Hands(
+            call=job.paced,
+            policy=job.config.policy,
+            tokens=job.tokens,
+            untimed=lambda: job.pace.until(None),
+            pinned=job.source.stable,
+        )
 
     def _settled(self, token: BatchToken, noted: list[Page]) -> BatchToken:
         """Where a killed try's deletes can neither be named again nor were noted: what is gone of its window counts."""

@@ -21,13 +21,15 @@ class Hands:
     """What a verb works with. ``call.store`` is paced and repeats single requests by ``policy``.
 
     ``tokens`` keep what a single key needs to be continued (a copy in parts). ``untimed()`` lifts operation_timeout for
-    the key that this thread is at: what has many requests may take longer than one of them.
+    the key that this thread is at: what has many requests may take longer than one of them. ``pinned``: an entry's ETag
+    is from a time before this run (a manifest's, not a listing's of now), and another object may be there.
     """
 
     call: Call
     policy: RetryPolicy
     tokens: TokenStore = field(default_factory=NoTokens)
     untimed: Callable[[], None] = lambda: None
+    pinned: bool = False
 
     def pause(self, attempt: int, error: OrbitError | None, rng: random.Random) -> None:
         """Wait as the policy says before attempt number ``attempt + 1``. Raises Paused when told to stop."""
