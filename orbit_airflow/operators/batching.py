@@ -199,7 +199,8 @@ class OrbitBatchOperator(OrbitTransferOperator):
 
     def _values(self) -> dict[str, Any]:
         names = (*KEY_NAMES, *FILTER_NAMES, "whole_bucket", "manifest_format", "manifest_header")
-        return {name: getattr(self, name) for name in names}
+        # Only a delete has all_versions, and that not yet while the operator is being made.
+        return {**{name: getattr(self, name) for name in names}, "all_versions": getattr(self, "all_versions", False)}
 
     def _config(self) -> BatchConfig:
         given = {name: getattr(self, name) for name in _CONFIG_NAMES}

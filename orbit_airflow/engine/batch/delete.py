@@ -52,8 +52,8 @@ class Delete:
     behind a delete marker where versions are kept. A key that is not there is a success. An entry that a manifest gives
     with an ETag fails with PreconditionFailed when another object is there now.
 
-    ``all_versions``: an entry without a version id loses all its versions and markers, for good. For a prefix give
-    ``VersionKeys`` instead: a listing of objects does not show keys that are hidden behind a marker.
+    ``all_versions``: an entry without a version id loses all its versions and markers, for good. Of a prefix each
+    version and marker is a key of the outcome, as with ``VersionKeys``, and keys hidden behind a marker go, too.
     """
 
     bucket: str
