@@ -201,13 +201,15 @@ class Deleter:
         names = [key for key, version in pinned if version is None]
         try:
             listed, unseen = self._shown.listed(names)
-        except AccessDenied:
+        except AccessDenied as exc:
+            if about_all(exc):
+                raise
             self._call.notice("these credentials may not list the bucket; planned keys are looked at one by one")
             listed, unseen = {}, names
-        alone = list[DeleteItem]()
+        alone, unreached = list[DeleteItem](), frozenset(unseen)
         for item in pinned:
             entry, etag = page.entries[item], listed.get(item[0])
-            if item[1] is None and etag is None and item[0] not in unseen:
+            if item[1] is None and etag is None and item[0] not in unreached:
                 page.end(item, KeyOutcome.done(entry))
             elif item[1] is not None or etag != entry.etag:
                 # Also what a listing shows otherwise: a HEAD has the last word before a key fails.
@@ -276,7 +278,11 @@ class Eraser:
 
     def do(self, entries: Sequence[KeyEntry], *, again: bool) -> list[KeyOutcome]:
         """One by one. What an entry's version id names is deleted alone."""
-        return [self._erase(entry, again=again) for entry in entries]
+        try:
+            return [self._erase(entry, again=again) for entry in entries]
+        except Unfinished as exc:
+            # It tells of versions; the flow knows the key, and gives it again as a whole.
+            raise exc.error from exc
 
     def _erase(self, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """Until a listing shows nothing that was not tried."""

@@ -11,7 +11,7 @@ import pytest
 
 from orbit_airflow.engine import BatchConfig, Delete, KeyPrefix, ManifestKeys, PrefixKeys, Selection, VersionKeys
 from orbit_airflow.engine.batch.verbs import BatchRun
-from orbit_airflow.engine.errors import AccessDenied, ConfigError, RequestContext
+from orbit_airflow.engine.errors import AccessDenied, ConfigError, RequestContext, Unavailable
 from orbit_airflow.engine.model import DeleteOutcome, ObjectRef
 from orbit_airflow.engine.store import DeleteItem
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
@@ -180,6 +180,16 @@ def test_a_forgotten_delete_of_versions_begins_anew() -> None:
     engine_on(memory).batch.forget(work, QUICK, how)
     result = engine_on(memory).batch.run(work, source, QUICK, how)
     assert (result.resumed, result.total, _left(memory)) == (False, 30, [0] * 30)
+
+
+def test_versions_of_a_list_outlast_an_outage() -> None:
+    """What the store did not take is tried again, as its key."""
+    memory = _versioned()
+    out = Unavailable("made up", RequestContext("DeleteObjects", BUCKET, code="ServiceUnavailable"))
+    faults = [Fault("delete_many", times=2, error=out), Fault("head", times=1, error=out)]
+    engine = engine_on(FaultyStore(memory, faults), outage_patience=30)
+    result = engine.batch.delete(KEYS[:3], BatchConfig(retry_delay=0, max_retries=0), all_versions=True)
+    assert (result.total, result.successful, _left(memory)[:4]) == (3, 3, [0, 0, 0, 3])
 
 
 def test_versions_of_a_prefix_go_by_the_page() -> None:

@@ -121,6 +121,19 @@ def test_nothing_planned_goes_without_a_look(blind: bool, tmp_path: Path) -> Non
     assert (result.failed, result.errors[0].code) == ((30, "AccessDenied") if blind else (1, "PreconditionFailed"))
 
 
+def test_keys_that_expired_end_a_planned_batch(tmp_path: Path) -> None:
+    """They are no planned key's own fault."""
+    memory = MemoryStore()
+    fill(memory, KEYS)
+    plan = _planned(memory, tmp_path)
+    unknown = _error(AccessDenied, "InvalidAccessKeyId")
+    denied = [Fault(name, times=None, error=unknown) for name in ("list_objects", "delete_many")]
+    nameless = Fault("head", times=None, error=_error(AccessDenied, "403"))
+    with pytest.raises(AccessDenied, match="made up"):
+        engine_on(FaultyStore(memory, [*denied, nameless])).batch.run(WORK, plan, QUICK)
+    assert _there(memory) == KEYS
+
+
 def test_a_head_has_the_last_word(tmp_path: Path) -> None:
     """A store whose listings tell other ETags than its HEADs does not keep what was planned by HEADs."""
 
@@ -257,7 +270,7 @@ def test_odd_keys_outlast_an_outage() -> None:
     memory = MemoryStore(versioned=True)
     fill(memory, ODD)
     out = _error(Unavailable, "ServiceUnavailable")
-    faults = [Fault("delete", times=2, when="after", error=out), Fault("head", times=4, error=out)]
+    faults = [Fault("delete", times=2, when="after", error=out), Fault("head", times=1, error=out)]
     store: TransferStore = FaultyStore(memory, faults)
     engine = engine_on(store, outage_patience=30)
     config = BatchConfig(retry_delay=0, max_retries=0)
