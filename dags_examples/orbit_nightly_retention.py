@@ -2,7 +2,10 @@
 
 Before you run it: make an ``aws`` connection (``orbit_lake`` here) that may list and delete below the prefix and write
 the plan. The approval is Airflow's own: the plan's figures stand in *Required Actions*, and nothing is deleted without
-an answer. What is written between plan and approval is not in the manifest, and so not touched.
+an answer. A key that is new since the plan is not in the manifest, and so not touched; one that was written again with
+other bytes stays, is in the report as PreconditionFailed, and fails the task when the others are deleted. (What is
+written between a page's last look and its deletion is not seen, and the same bytes look the same:
+docs/batch.md, "A plan first".)
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param plan_manifest: with ``dry_run``, a path or ``s3://bucket/key`` that ends in ``.jsonl``, to which the keys are
         written; a later task with ``manifest`` of it does exactly what was planned (templated).
     :param report: where each key's outcome is written as a JSON line: a path, or ``s3://bucket/prefix/`` (templated). A
-        path must be the same file for all tries. With two connections the one that writes the copies writes it.
+        path must be the same file for all tries. In a store each run writes below ``run-<id>/`` there (the result's
+        ``report`` is the whole address), never below the ``prefix`` that is worked on. With two connections the one
+        that writes the copies writes it.
     :param allowed_failures: so many failed keys do not fail the task; None: any number.
     :param max_concurrent: requests at once.
     :param rate_limit: requests per second; None: as many as go.
@@ -197,7 +199,8 @@ class OrbitBatchOperator(OrbitTransferOperator):
 
     def _values(self) -> dict[str, Any]:
         names = (*KEY_NAMES, *FILTER_NAMES, "whole_bucket", "manifest_format", "manifest_header")
-        return {name: getattr(self, name) for name in names}
+        # Only a delete has all_versions, and that not yet while the operator is being made.
+        return {**{name: getattr(self, name) for name in names}, "all_versions": getattr(self, "all_versions", False)}
 
     def _config(self) -> BatchConfig:
         given = {name: getattr(self, name) for name in _CONFIG_NAMES}

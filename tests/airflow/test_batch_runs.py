@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -254,6 +255,27 @@ def test_all_versions_of_a_prefix_go(run_try: RunTry, dag: Any, comms: FakeComms
     answer = client.list_object_versions(Bucket="versioned")
     assert not answer.get("Versions")
     assert not answer.get("DeleteMarkers")
+
+
+def test_all_versions_of_an_inventory_go(
+    run_try: RunTry, dag: Any, client: Any, tmp_path: Path, comms: FakeComms
+) -> None:
+    """Keys that are hidden behind a marker are in it, and are meant."""
+    client.put_object(Bucket="versioned", Key="hidden", Body=b"x")
+    client.delete_object(Bucket="versioned", Key="hidden")
+    listed = client.list_object_versions(Bucket="versioned", Prefix="hidden")
+    rows = [f'"versioned","hidden","{item["VersionId"]}","true","true"' for item in listed["DeleteMarkers"]]
+    rows += [f'"versioned","hidden","{item["VersionId"]}","false","false"' for item in listed["Versions"]]
+    (tmp_path / "data.csv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    schema = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker"
+    told = {"sourceBucket": "versioned", "fileFormat": "CSV", "fileSchema": schema, "files": [{"key": "data.csv.gz"}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(told))
+    place = str(tmp_path / "manifest.json")
+    op = made(dag, OrbitS3BatchDeleteOperator, bucket="versioned", manifest=place, all_versions=True)
+    assert run_try(op).state == "success"
+    assert result_of(comms)["total"] == 2
+    answer = client.list_object_versions(Bucket="versioned", Prefix="hidden")
+    assert (answer.get("Versions", []), answer.get("DeleteMarkers", [])) == ([], [])
 
 
 class Killed(BaseException):

@@ -132,6 +132,30 @@ def test_retention_deletes_what_was_approved(
     assert len(lines) == (25 if answer == "Approve" else 0)
 
 
+def test_retention_keeps_what_was_written_again(lake: Any, example: Callable[[str], Any]) -> None:
+    """Between plan and approval: the others go, the task fails, and the report says which one stayed and why."""
+    for number in range(5):
+        lake.put_object(Bucket="backups", Key=f"logs/{number}.log", Body=b"old")
+    dag = example("orbit_nightly_retention")
+    person = Person(dag.dag_id, "Approve")
+    asked = person._asked
+
+    def meanwhile() -> str:
+        run_id = asked()
+        lake.put_object(Bucket="backups", Key="logs/3.log", Body=b"wanted after all")
+        return run_id
+
+    person._asked = meanwhile  # type: ignore[method-assign]  # the moment between plan and approval
+    person.start()
+    run = dag.test(run_after=later())
+    person.join(10)
+    assert (run.state, keys_of(lake, "logs/")) == ("failed", ["logs/3.log"])
+    [report] = [key for key in keys_of(lake, "retention/") if "/report/run-" in key]
+    lines = [json.loads(line) for line in lake.get_object(Bucket="backups", Key=report)["Body"].read().splitlines()]
+    assert [line["key"] for line in lines if line.get("code") == "PreconditionFailed"] == ["logs/3.log"]
+    assert len(lines) == 5
+
+
 def test_tiering_moves_what_is_old_and_large(lake: Any, example: Callable[[str], Any]) -> None:
     """By the store's own listing of classes."""
     for key, size in (("reports/big", 200_000), ("reports/small", 10), ("other/big", 200_000)):

@@ -79,6 +79,9 @@ def planned(
             unsized += entry.size is None
             wanted = work.requests(entry)
             shares.update(wanted)
+            if work.removes and source.stable and entry.etag and entry.version_id is None:
+                # It is looked at before it goes; keys that lie far apart take more.
+                shares[f"ListObjectsV2/{MAX_PAGE_KEYS}"] += 1
             if wanted["CopyObject"] and entry.storage_class:
                 out[entry.storage_class] += entry.size or 0
             write(entry)

@@ -66,7 +66,7 @@ class BatchFlow:
         job = self._job
         identity = job.source.identity(job.call)
         target = batch_target(job.work.verb, job.work.words(), job.config.page_keys)
-        ledger = BatchLedger(job.tokens, target, identity)
+        ledger = BatchLedger(job.tokens, target, identity, f"{job.call.rng.getrandbits(64):016x}")
         token, complaint = ledger.load()
         if complaint is not None:
             job.call.notice(f"an earlier try's state is not used: {complaint}")
@@ -78,7 +78,7 @@ class BatchFlow:
             check_guards(job.call, job.work, job.source, job.config)
         for warning in job.work.warnings():
             job.call.notice(warning)
-        if not job.report.open(token.report_size):
+        if not job.report.open(token.run, token.report_size, fresh=not resumed):
             job.call.notice("the report of the earlier tries is not all there; it lacks the keys of before")
         noted = self._noted(token)
         window = self._window(self._settled(token, noted), noted, ledger)
@@ -100,6 +100,7 @@ class BatchFlow:
             untimed=lambda: job.pace.until(None),
             pace=job.pace,
             notes=TagNotes(job.tokens),
+            pinned=job.source.stable,
         )
 
     def _settled(self, token: BatchToken, noted: list[Page]) -> BatchToken:
@@ -146,10 +147,11 @@ class BatchFlow:
         if job.source.stable or not job.work.removes:
             return pages
         for number, opened in enumerate(token.window, token.pages + 1):
-            entries = job.report.begun(number)
-            if entries is None and opened.count:
+            # A page without keys has no note: whatever lies at its place is not its own.
+            entries = job.report.begun(number, opened.count) if opened.count else ()
+            if entries is None:
                 return []
-            pages.append(Page(number, opened.cursor, entries or (), again=True))
+            pages.append(Page(number, opened.cursor, entries, again=True))
         return pages
 
     def _work(self, window: Window, worker: Worker) -> None:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from orbit_airflow.engine.batch.config import BatchConfig
+from orbit_airflow.engine.batch.report import RUN_PART, is_remote, report_prefix
 from orbit_airflow.engine.batch.work import BatchWork
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import BatchRefused, ConfigError
 from orbit_airflow.engine.keys import KeySource, PrefixKeys
 from orbit_airflow.engine.version_keys import VersionKeys
+
+
+def check_report(place: str | None, source: KeySource) -> None:
+    """ConfigError for a report whose objects the source's prefix may list: the batch would work on its own report."""
+    if not is_remote(place) or not isinstance(source, PrefixKeys | VersionKeys):
+        return
+    report, where = report_prefix(place), source.where
+    pages = report.prefix + RUN_PART
+    if report.bucket == where.bucket and (pages.startswith(where.prefix) or where.prefix.startswith(pages)):
+        raise ConfigError(
+            f"the report at {place} would lie below s3://{where.bucket}/{where.prefix}, which the batch works on; "
+            "choose another prefix, or a path"
+        )
 
 
 def check_guards(call: Call, work: BatchWork, source: KeySource, config: BatchConfig) -> None:

@@ -1,8 +1,9 @@
 """The report of a batch: one JSON line per key, in a local file or as objects in a store, page by page.
 
 A file is append-only: what a killed try wrote behind its last saved cursor is cut off, and written again. In a store
-each page is an object of its own, which the next try writes again under the same name. ``begin`` notes the keys of a
-page before it is worked on, for sources that cannot name them again.
+each page is an object of its own below ``run-<id>/``, which the next try of the run writes again under the same name.
+``begin`` notes the keys of a page before it is worked on, for sources that cannot name them again. A note is a list of
+what to delete, so nobody's but its own run's is ever read as one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.batch.token import MAX_WINDOW
 from orbit_airflow.engine.errors import ConfigError, NotFound, SourceError, TargetError
 from orbit_airflow.engine.keys import KeyEntry
-from orbit_airflow.engine.model import ObjectRef
+from orbit_airflow.engine.model import KeyPrefix, ObjectRef
 
 Write = Callable[[ObjectRef, bytes], object]
 Read = Callable[[ObjectRef], bytes]
+# What a run's objects lie below, with its id.
+RUN_PART = "run-"
+_BEGUN = "begun"
 
 
 class Report(Protocol):
@@ -30,14 +35,16 @@ class Report(Protocol):
     def place(self) -> str | None:
         """Its path or address."""
 
-    def open(self, size: int) -> bool:
-        """Make it ready; ``size`` bytes of it are to stay. False when so many are not there any more."""
+    def open(self, run: str, size: int, *, fresh: bool) -> bool:
+        """Make it ready for a run (an id; "": of a time when runs had none); ``size`` bytes of it are to stay. False
+        when so many are not there any more. ``fresh``: what was noted before is of no use.
+        """
 
     def begin(self, number: int, entries: Sequence[KeyEntry]) -> None:
         """Note the keys of a page that is about to begin."""
 
-    def begun(self, number: int) -> tuple[KeyEntry, ...] | None:
-        """The noted keys of a page; None when there is no such note."""
+    def begun(self, number: int, count: int) -> tuple[KeyEntry, ...] | None:
+        """The ``count`` noted keys of a page of this run; None when there is no such note."""
 
     def finish(self, number: int, outcomes: Iterable[KeyOutcome]) -> int:
         """Write a page's lines; returns the report's size."""
@@ -51,17 +58,18 @@ class NoReport:
 
     place = None
 
-    def open(self, size: int) -> bool:
+    def open(self, run: str, size: int, *, fresh: bool) -> bool:
         """Nothing is kept."""
+        del run, fresh
         return size == 0
 
     def begin(self, number: int, entries: Sequence[KeyEntry]) -> None:
         """Nothing is noted."""
         del number, entries
 
-    def begun(self, number: int) -> tuple[KeyEntry, ...] | None:
+    def begun(self, number: int, count: int) -> tuple[KeyEntry, ...] | None:
         """Nothing was noted."""
-        del number
+        del number, count
         return None
 
     def finish(self, number: int, outcomes: Iterable[KeyOutcome]) -> int:
@@ -82,9 +90,13 @@ class FileReport:
         self._path = os.path.abspath(path)
         self._notes = self._path + ".pages"
         self._fd = -1
+        self._run = ""
 
-    def open(self, size: int) -> bool:
+    def open(self, run: str, size: int, *, fresh: bool) -> bool:
         """Cut what is behind ``size``."""
+        self._run = run
+        if fresh:
+            shutil.rmtree(self._notes, ignore_errors=True)
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
@@ -102,20 +114,21 @@ class FileReport:
             # window was given to another one, and that one was saved.
             _forget(self._note(number - MAX_WINDOW - 1))
             with open(self._note(number) + ".new", "wb") as file:
-                file.write(_note(entries))
+                file.write(_note(entries, self._run))
             os.replace(self._note(number) + ".new", self._note(number))
         except OSError as exc:
             raise TargetError(f"the report's note {self._note(number)} cannot be written: {exc.strerror}") from exc
 
-    def begun(self, number: int) -> tuple[KeyEntry, ...] | None:
+    def begun(self, number: int, count: int) -> tuple[KeyEntry, ...] | None:
         """As noted."""
         try:
             with open(self._note(number), "rb") as file:
-                return _noted(file.read(), self._note(number))
+                noted = _Note.read(file.read(), self._note(number))
         except FileNotFoundError:
             return None
         except OSError as exc:
             raise SourceError(f"the report's note {self._note(number)} cannot be read: {exc.strerror}") from exc
+        return noted.entries if noted.begun_by(self._run) and len(noted.entries) == count else None
 
     def finish(self, number: int, outcomes: Iterable[KeyOutcome]) -> int:
         """Append."""
@@ -142,31 +155,40 @@ class FileReport:
 
 
 class ObjectReport:
-    """Objects below ``s3://bucket/prefix/``: a page of lines each. Until a page has ended its object holds the note."""
+    """Objects below ``s3://bucket/prefix/run-<id>/``, so that no two runs share any: a page of lines each. Until a page
+    has ended its object holds the note.
+    """
 
     def __init__(self, place: str, write: Write, read: Read) -> None:
-        first = ObjectRef.parse(place if not place.endswith("/") else place + "-")
-        self._bucket = first.bucket
-        self._prefix = first.key.removesuffix("-") if place.endswith("/") else first.key + "/"
-        self.place: str | None = f"s3://{self._bucket}/{self._prefix}"
+        self._base = report_prefix(place)
+        self._prefix = self._base.prefix
+        self._run = ""
         self._write = write
         self._read = read
 
-    def open(self, size: int) -> bool:
+    @property
+    def place(self) -> str | None:
+        """With the run's part once that is known."""
+        return f"s3://{self._base.bucket}/{self._prefix}"
+
+    def open(self, run: str, size: int, *, fresh: bool) -> bool:
         """There is nothing to cut: a page is written again under its name."""
-        del size
+        del size, fresh
+        self._run = run
+        self._prefix = f"{self._base.prefix}{RUN_PART}{run}/" if run else self._base.prefix
         return True
 
     def begin(self, number: int, entries: Sequence[KeyEntry]) -> None:
         """In place of the page."""
-        self._write(self._page(number), _note(entries))
+        self._write(self._page(number), _note(entries, self._run))
 
-    def begun(self, number: int) -> tuple[KeyEntry, ...] | None:
-        """As noted, or from the finished page's lines."""
+    def begun(self, number: int, count: int) -> tuple[KeyEntry, ...] | None:
+        """As noted, or from the finished page's lines: what is below the run's own prefix is the run's."""
         try:
-            return _noted(self._read(self._page(number)), self._page(number).uri)
+            entries = _Note.read(self._read(self._page(number)), self._page(number).uri).entries
         except NotFound:
             return None
+        return entries if len(entries) == count else None
 
     def finish(self, number: int, outcomes: Iterable[KeyOutcome]) -> int:
         """One object."""
@@ -180,7 +202,18 @@ class ObjectReport:
         del done
 
     def _page(self, number: int) -> ObjectRef:
-        return ObjectRef(self._bucket, f"{self._prefix}page-{number:09d}.jsonl")
+        return ObjectRef(self._base.bucket, f"{self._prefix}page-{number:09d}.jsonl")
+
+
+def report_prefix(place: str) -> KeyPrefix:
+    """What ``s3://bucket/prefix`` means, with or without a slash at its end: the runs' prefixes lie directly below."""
+    first = ObjectRef.parse(place if not place.endswith("/") else place + "-")
+    return KeyPrefix(first.bucket, first.key.removesuffix("-") if place.endswith("/") else first.key + "/")
+
+
+def is_remote(place: str | None) -> TypeGuard[str]:
+    """True for a report in a store."""
+    return place is not None and place[:5].lower() == "s3://"
 
 
 def report_at(place: str | None, write: Write, read: Read) -> Report:
@@ -189,23 +222,36 @@ def report_at(place: str | None, write: Write, read: Read) -> Report:
         return NoReport()
     if not place:
         raise ConfigError("report is a path, s3://bucket/prefix/, or None")
-    return ObjectReport(place, write, read) if place[:5].lower() == "s3://" else FileReport(place)
+    return ObjectReport(place, write, read) if is_remote(place) else FileReport(place)
 
 
-def _note(entries: Sequence[KeyEntry]) -> bytes:
-    lines = ({"key": e.key, "version_id": e.version_id, "outcome": "begun"} for e in entries)
+def _note(entries: Sequence[KeyEntry], run: str) -> bytes:
+    lines = ({"key": e.key, "version_id": e.version_id, "outcome": _BEGUN, "run": run} for e in entries)
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def _noted(data: bytes, place: str) -> tuple[KeyEntry, ...]:
-    try:
-        rows = [json.loads(line) for line in data.splitlines()]
-        entries = tuple(KeyEntry(row["key"], row.get("version_id")) for row in rows)
-        for entry in entries:
-            entry.ref("bucket")
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as exc:
-        raise SourceError(f"the report's note {place} is not readable: {exc!r}") from exc
-    return entries
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A page's lines as keys, and what they say of themselves."""
+
+    entries: tuple[KeyEntry, ...]
+    said: frozenset[tuple[str, str]]
+
+    def begun_by(self, run: str) -> bool:
+        """True when each of its lines is that run's."""
+        return self.said <= {(_BEGUN, run)}
+
+    @classmethod
+    def read(cls, data: bytes, place: str) -> _Note:
+        try:
+            rows = [json.loads(line) for line in data.splitlines()]
+            entries = tuple(KeyEntry(row["key"], row.get("version_id")) for row in rows)
+            for entry in entries:
+                entry.ref("bucket")
+            said = frozenset((str(row.get("outcome")), str(row.get("run", ""))) for row in rows)
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as exc:
+            raise SourceError(f"the report's note {place} is not readable: {exc!r}") from exc
+        return cls(entries, said)
 
 
 def _forget(path: str) -> None:

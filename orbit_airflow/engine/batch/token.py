@@ -15,7 +15,9 @@ and to the source's identity (a list's or manifest's digest), and is thrown away
 
 A prefix that is being deleted shrinks: a listing cannot name again what the killed try has deleted. With a report, a
 page's keys are noted (``Report.begin``) before the page begins, and the next try takes them from there; without one,
-the window's ``count`` tells how many keys there were, and those that no listing shows now count as deleted.
+the window's ``count`` tells how many keys there were, and those that no listing shows now count as deleted. A note is
+believed only when it is of this very ``run`` and has ``count`` keys: an older run's at the same place names keys that
+nobody chose now.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,10 +53,13 @@ class OpenPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchToken:
-    """How far a batch has come. ``pages`` of them are finished. ``done``: nothing is left to do."""
+    """How far a batch has come. ``pages`` of them are finished. ``done``: nothing is left to do. ``run``: the id of all
+    tries of this batch ("" in a token of a time when runs had none).
+    """
 
     target: str
     identity: str
+    run: str = ""
     position: str | None = None
     pages: int = 0
     counts: Counts = field(default_factory=Counts)
@@ -70,6 +76,7 @@ class BatchToken:
             "op": "batch",
             "target": self.target,
             "identity": self.identity,
+            "run": self.run,
             "position": self.position,
             "pages": self.pages,
             "counts": [self.counts.done, self.counts.skipped, self.counts.failed],
@@ -94,6 +101,7 @@ class BatchToken:
             token = cls(
                 target=target,
                 identity=_text(data["identity"]),
+                run=_run(data.get("run", "")),
                 position=_maybe(data["position"]),
                 pages=_count(data["pages"]),
                 counts=Counts(done, skipped, failed),
@@ -116,6 +124,13 @@ def _text(value: object) -> str:
     return value
 
 
+def _run(value: object) -> str:
+    """It becomes a part of the report's keys."""
+    if not isinstance(value, str) or re.fullmatch(r"[0-9a-f]{16}|", value) is None:
+        raise ValueError(f"not a run's id: {value!r:.40}")
+    return value
+
+
 def _maybe(value: object) -> str | None:
     return None if value is None else _text(value)
 
@@ -133,12 +148,12 @@ def batch_target(verb: str, words: list[object], page_keys: int) -> str:
 
 
 class BatchLedger:
-    """One batch's token, and the store that keeps it."""
+    """One batch's token, and the store that keeps it. ``run``: the id of a batch that begins."""
 
-    def __init__(self, tokens: TokenStore, target: str, identity: str) -> None:
+    def __init__(self, tokens: TokenStore, target: str, identity: str, run: str) -> None:
         self._tokens = tokens
         self._key = state_key(target)
-        self._fresh = BatchToken(target=target, identity=identity)
+        self._fresh = BatchToken(target=target, identity=identity, run=run)
 
     def load(self) -> tuple[BatchToken, str | None]:
         """The token to go on from, and why what was kept cannot be used, if so.

@@ -12,6 +12,7 @@ from orbit_airflow.engine.batch.config import BatchConfig
 from orbit_airflow.engine.batch.delete import Delete
 from orbit_airflow.engine.batch.estimate import BatchPlan, ManifestWriter, Prices, planned
 from orbit_airflow.engine.batch.flow import BatchFlow, BatchJob
+from orbit_airflow.engine.batch.guards import check_report
 from orbit_airflow.engine.batch.report import Report, report_at
 from orbit_airflow.engine.batch.result import BatchResult
 from orbit_airflow.engine.batch.token import batch_target
@@ -20,6 +21,7 @@ from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.events import Reporter, no_reporter
 from orbit_airflow.engine.keys import KeyEntry, KeyList, KeySource, PrefixKeys
+from orbit_airflow.engine.manifest import ManifestKeys
 from orbit_airflow.engine.model import MIB, ObjectRef
 from orbit_airflow.engine.options import CopyOptions
 from orbit_airflow.engine.progress import OperationReporter
@@ -41,10 +43,11 @@ MAX_REPORT_PAGE = 64 * MIB
 class BatchRun:
     """How one call of a batch is run, besides its config.
 
-    ``report``: where each key's outcome is written, a path or ``s3://bucket/prefix/``; ``report_by``: the engine that
-    writes the latter, if not the batch's own (whose credentials may only read). ``tokens``: where the cursor is kept,
-    so that a call with the same arguments continues a killed one; they belong to one run of the batch (a finished one
-    is not done again). ``reporter`` gets BatchProgress and notices, ``cancel`` ends it (Paused).
+    ``report``: where each key's outcome is written, a path or ``s3://bucket/prefix/``; in a store each run writes below
+    ``run-<id>/`` there (``BatchResult.report``), which may not lie below the prefix that is worked on. ``report_by``:
+    the engine that writes it there, if not the batch's own (whose credentials may only read). ``tokens``: where the
+    cursor is kept, so that a call with the same arguments continues a killed one; they belong to one run of the batch
+    (a finished one is not done again). ``reporter`` gets BatchProgress and notices, ``cancel`` ends it (Paused).
     """
 
     report: str | None = None
@@ -73,7 +76,9 @@ class Batches:
         wants it. After a kill, a call with the same arguments and ``tokens`` continues; see ``token``.
         """
         chosen, told = config or BatchConfig(), how or BatchRun()
-        source, engine = source_of(keys), self._engine
+        engine = self._engine
+        work, source = with_versions(work, source_of(keys))
+        check_report(told.report, source)
         with OperationReporter(told.reporter) as reporter:
             call = engine.call(told.cancel, reporter)
             pace = Pace(chosen.max_concurrent, chosen.rate_limit, sleep=call.cancel.sleep, clock=call.monotonic)
@@ -94,8 +99,12 @@ class Batches:
 
     def forget(self, work: BatchWork, config: BatchConfig | None, how: BatchRun) -> None:
         """Drop the cursor that ``run`` with these arguments has left: the next such call begins anew."""
-        if how.tokens is not None:
-            target = batch_target(work.verb, work.words(), (config or BatchConfig()).page_keys)
+        if how.tokens is None:
+            return
+        # What became of a delete of all versions depends on the keys, which are not known here.
+        other = replace(work, all_versions=False) if isinstance(work, Delete) else work
+        for meant in (work, other):
+            target = batch_target(meant.verb, meant.words(), (config or BatchConfig()).page_keys)
             how.tokens.drop(state_key(target))
 
     def plan(
@@ -105,7 +114,8 @@ class Batches:
         """What ``work`` would do, by reading the source alone; nothing is changed. ``manifest``: a path or address
         ending in ``.jsonl`` to which the keys are written; ``run`` with ManifestKeys of it does exactly this plan.
         """
-        call, source = self._engine.call(cancel), source_of(keys)
+        call = self._engine.call(cancel)
+        work, source = with_versions(work, source_of(keys))
         with ExitStack() as stack:
             if manifest is None:
                 return planned(call, work, source, prices=prices or Prices(), write=_nowhere)
@@ -119,7 +129,7 @@ class Batches:
     ) -> BatchResult:
         """Delete; see ``Delete``. ``all_versions`` of a prefix: each version and marker is a key of the outcome."""
         work = Delete(bucket=self._bucket(), all_versions=all_versions)
-        return self.run(*with_versions(work, source_of(keys)), config, how)
+        return self.run(work, keys, config, how)
 
     def copy(
         self, keys: Keys, dest_prefix: str, config: BatchConfig | None = None, how: BatchRun | None = None, *,
@@ -180,12 +190,18 @@ def source_of(keys: Keys) -> KeySource:
     return KeyList(keys) if isinstance(keys, Sequence) else keys
 
 
-def with_versions(work: Delete, source: KeySource) -> tuple[Delete, KeySource]:
-    """What deletes all versions, if ``work`` is to: those of a prefix are listed as such, hidden keys and all."""
-    if work.all_versions and isinstance(source, PrefixKeys):
-        versions = VersionKeys(where=source.where, select=source.select, whole_bucket=source.whole_bucket)
-        return replace(work, all_versions=False), versions
-    return work, source
+def with_versions(work: BatchWork, source: KeySource) -> tuple[BatchWork, KeySource]:
+    """What deletes all versions, if ``work`` is to: those of a prefix are listed as such, and an Inventory's rows of
+    hidden keys and older versions are meant, too.
+    """
+    if not isinstance(work, Delete) or not work.all_versions:
+        return work, source
+    if isinstance(source, PrefixKeys):
+        source = VersionKeys(where=source.where, select=source.select, whole_bucket=source.whole_bucket)
+    elif isinstance(source, ManifestKeys) and source.format == "inventory":
+        source = replace(source, all_versions=True)
+    # Each of these is a version already, and a thousand go with one request.
+    return (replace(work, all_versions=False) if isinstance(source, VersionKeys) else work), source
 
 
 def _with_policy(call: Call, config: BatchConfig) -> Call:

@@ -106,7 +106,8 @@ class Window:
             self._exhausted = True
             self._save()
             return
-        if self._note and page.entries and not page.again:
+        if self._note and page.entries:
+            # Also one that is worked on again: it need not be the page that an earlier try noted under its number.
             self._report.begin(page.number, page.entries)
         step = self._unit
         units = [Unit(page, at, page.entries[at : at + step]) for at in range(0, len(page.entries), step)]

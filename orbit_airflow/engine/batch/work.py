@@ -25,6 +25,8 @@ class Hands:
     ``tokens`` keep what a single key needs to be continued (a copy in parts). ``untimed()`` lifts operation_timeout for
     the key that this thread is at: what has many requests may take longer than one of them. ``notes`` keep the tags of
     objects that are copied onto themselves. ``pace``: what ``call.store`` keeps, for other engines' requests.
+    ``pinned``: an entry's ETag is from a time before this run (a manifest's, not a listing's of now), and another
+    object may be there.
     """
 
     call: Call
@@ -33,6 +35,7 @@ class Hands:
     untimed: Callable[[], None] = lambda: None
     pace: Pace | None = None
     notes: TagNotes = field(default_factory=lambda: TagNotes(NoTokens()))
+    pinned: bool = False
 
     def pause(self, attempt: int, error: OrbitError | None, rng: random.Random) -> None:
         """Wait as the policy says before attempt number ``attempt + 1``. Raises Paused when told to stop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -205,15 +206,17 @@ def test_the_report_has_every_key_in_order(tmp_path: object) -> None:
 
 
 def test_the_report_may_be_objects() -> None:
-    """A page each, below a prefix."""
+    """A page each, below a prefix that is the run's own."""
     memory = MemoryStore()
     keys = fill(memory, numbered(15))
     engine = engine_on(memory)
-    result = engine.batch.delete(keys, QUICK, BatchRun(report="s3://reports/run-1/"))
+    result = engine.batch.delete(keys, QUICK, BatchRun(report="s3://reports/nightly/"))
     pages = [item.key for item in engine.iter_objects(KeyPrefix("reports"))]
-    assert pages == ["run-1/page-000000001.jsonl", "run-1/page-000000002.jsonl"]
+    place = f"s3://reports/{pages[0].rpartition('/')[0]}/"
+    assert re.fullmatch("s3://reports/nightly/run-[0-9a-f]{16}/", place)
+    assert [f"s3://reports/{page}" for page in pages] == [f"{place}page-00000000{n}.jsonl" for n in (1, 2)]
     assert b"".join(engine.download_bytes(ObjectRef("reports", page)) for page in pages).count(b'"done"') == 15
-    assert result.report == "s3://reports/run-1/"
+    assert result.report == place
 
 
 def test_progress_counts_to_the_end() -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orbit_airflow.engine import BatchConfig, Delete, KeyPrefix, PrefixKeys, Selection, VersionKeys
+from orbit_airflow.engine import BatchConfig, Delete, KeyPrefix, ManifestKeys, PrefixKeys, Selection, VersionKeys
 from orbit_airflow.engine.batch.verbs import BatchRun
-from orbit_airflow.engine.errors import AccessDenied, ConfigError, RequestContext
+from orbit_airflow.engine.errors import AccessDenied, ConfigError, RequestContext, Unavailable
 from orbit_airflow.engine.model import DeleteOutcome, ObjectRef
 from orbit_airflow.engine.store import DeleteItem
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
-from tests.unit.engine.batches import BUCKET, QUICK, DictTokens, engine_on, fill, lines, numbered
+from tests.unit.engine.batches import BUCKET, QUICK, DictTokens, engine_on, fill, lines, numbered, sent
 
 WHERE = KeyPrefix(BUCKET, "logs/")
 KEYS = numbered(30)
@@ -129,6 +131,72 @@ def test_a_killed_delete_of_versions_continues(nth: int, with_report: bool, tmp_
     if with_report:
         told = [(line["key"], line["version_id"]) for line in lines(tmp_path / "r.jsonl")]
         assert len(told) == len(set(told)) == 105
+
+
+def _inventory(directory: Path, memory: MemoryStore) -> str:
+    """Of all versions and markers, as S3 writes it."""
+    rows = [
+        f'"{BUCKET}","{key}","{item.version_id}","{str(not nth).lower()}","{str(item.deleted).lower()}"'
+        for key in KEYS
+        for nth, item in enumerate(memory.versions(ObjectRef(BUCKET, key)))
+    ]
+    (directory / "data.csv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    told = {
+        "sourceBucket": BUCKET, "fileFormat": "CSV", "fileSchema": "Bucket, Key, VersionId, IsLatest, IsDeleteMarker",
+        "files": [{"key": "data.csv.gz"}],
+    }  # fmt: skip
+    (directory / "manifest.json").write_text(json.dumps(told))
+    return str(directory / "manifest.json")
+
+
+def test_run_and_plan_take_hidden_keys_of_a_prefix(tmp_path: Path) -> None:
+    """As ``delete`` does; and a plan's manifest names them."""
+    memory, work = _versioned(), Delete(bucket=BUCKET, all_versions=True)
+    plan = engine_on(memory).batch.plan(work, PrefixKeys(where=WHERE), manifest=str(tmp_path / "p.jsonl"))
+    assert (plan.objects, dict(plan.requests)) == (105, {"DeleteObjects": 1, "ListObjectVersions": 1})
+    assert len(lines(tmp_path / "p.jsonl")) == 105
+    result = engine_on(memory).batch.run(work, PrefixKeys(where=WHERE), QUICK)
+    assert (result.total, result.failed, _left(memory)) == (105, 0, [0] * 30)
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["run", "delete"])
+def test_an_inventory_loses_hidden_keys_too(by_name: bool, tmp_path: Path) -> None:
+    """Its rows of older versions and markers are meant as well."""
+    memory = _versioned()
+    source = ManifestKeys(bucket=BUCKET, place=_inventory(tmp_path, memory))
+    engine = engine_on(memory)
+    work = Delete(bucket=BUCKET, all_versions=True)
+    result = engine.batch.delete(source, QUICK, all_versions=True) if by_name else engine.batch.run(work, source, QUICK)
+    assert (result.total, result.failed, _left(memory)) == (105, 0, [0] * 30)
+
+
+def test_a_forgotten_delete_of_versions_begins_anew() -> None:
+    """By the work that the caller knows, whatever it became."""
+    memory, how, work = _versioned(), BatchRun(tokens=DictTokens()), Delete(bucket=BUCKET, all_versions=True)
+    source = PrefixKeys(where=WHERE)
+    engine_on(memory).batch.run(work, source, QUICK, how)
+    fill(memory, KEYS)
+    assert engine_on(memory).batch.run(work, source, QUICK, how).resumed
+    engine_on(memory).batch.forget(work, QUICK, how)
+    result = engine_on(memory).batch.run(work, source, QUICK, how)
+    assert (result.resumed, result.total, _left(memory)) == (False, 30, [0] * 30)
+
+
+def test_versions_of_a_list_outlast_an_outage() -> None:
+    """What the store did not take is tried again, as its key."""
+    memory = _versioned()
+    out = Unavailable("made up", RequestContext("DeleteObjects", BUCKET, code="ServiceUnavailable"))
+    faults = [Fault("delete_many", times=2, error=out), Fault("head", times=1, error=out)]
+    engine = engine_on(FaultyStore(memory, faults), outage_patience=30)
+    result = engine.batch.delete(KEYS[:3], BatchConfig(retry_delay=0, max_retries=0), all_versions=True)
+    assert (result.total, result.successful, _left(memory)[:4]) == (3, 3, [0, 0, 0, 3])
+
+
+def test_versions_of_a_prefix_go_by_the_page() -> None:
+    """Not one request for each, also when ``all_versions`` is said of a source that has them already."""
+    memory = _versioned()
+    engine_on(memory).batch.delete(VersionKeys(where=WHERE), all_versions=True)
+    assert (sent(memory, "delete_many"), _left(memory)) == (1, [0] * 30)
 
 
 def test_a_plan_counts_the_listings() -> None:
