@@ -15,16 +15,16 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import IO, Any, Literal, cast
 from urllib.parse import unquote_plus
 
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import ConfigError, SourceError
-from orbit_airflow.engine.keys import MAX_PAGE_KEYS, KeyEntry, KeyPage, digest_of, paged, position_of
+from orbit_airflow.engine.keys import MAX_PAGE_KEYS, KeyEntry, KeyPage, digest_of, position_of
 from orbit_airflow.engine.manifest_lines import ObjectReader, bounded_lines
 from orbit_airflow.engine.model import MIB, KeyPrefix, ObjectRef
 from orbit_airflow.engine.read import read_whole
+from orbit_airflow.engine.repeated import once
 
 ManifestFormat = Literal["csv", "jsonl", "inventory", "parquet"]
 _ENDINGS: tuple[tuple[str, ManifestFormat], ...] = (
@@ -89,16 +89,17 @@ class ManifestKeys:
             raise SourceError(f"the manifest {self.place} cannot be read: {exc.strerror}") from exc
 
     def pages(self, call: Call, *, after: str | None = None, most: int = MAX_PAGE_KEYS) -> Iterator[KeyPage]:
-        """From the numbered record on; the records before it are read over."""
-        start = position_of(after)
-        return paged(call, islice(self.entries(call), start, None), start, most)
+        """From the numbered record on; the records before it are read over. A key (with its version id) that is named
+        twice counts once, at its first record; see ``repeated``. DiskFull when the temporary directory has no room.
+        """
+        return once(call, self.entries(call), position_of(after), most)
 
     def within(self, position: str | None, last: str) -> bool:
         """By number."""
         return position_of(position) < position_of(last)
 
     def entries(self, call: Call) -> Iterator[KeyEntry]:
-        """Every entry, in the manifest's order."""
+        """Every entry, in the manifest's order, repetitions included."""
         if self.format == "inventory":
             yield from self._inventory(call)
         elif self.format == "parquet":
