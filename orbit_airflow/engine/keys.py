@@ -69,8 +69,8 @@ class KeySource(Protocol):
         """A digest (hex) of what the source is; equal as long as its positions mean the same."""
 
     def pages(self, call: Call, *, after: str | None = None, most: int = MAX_PAGE_KEYS) -> Iterator[KeyPage]:
-        """The entries behind position ``after`` (None: all), at most ``most`` (1 to 1,000) to a page; each key (with its
-        version id) in one page only, once.
+        """The entries behind position ``after`` (None: all), at most ``most`` (1 to 1,000) to a page; each key (with
+        its version id) in one page only, once.
 
         ConfigError for a position, line or key that cannot be, naming it. Filters may leave a page empty.
         """

@@ -21,7 +21,7 @@ from urllib.parse import unquote_plus
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import ConfigError, SourceError
 from orbit_airflow.engine.keys import MAX_PAGE_KEYS, KeyEntry, KeyPage, digest_of, position_of
-from orbit_airflow.engine.manifest_lines import ObjectReader, bounded_lines
+from orbit_airflow.engine.manifest_lines import UNREADABLE, ObjectReader, bounded_lines, unreadable
 from orbit_airflow.engine.model import MIB, KeyPrefix, ObjectRef
 from orbit_airflow.engine.read import read_whole
 from orbit_airflow.engine.repeated import once
@@ -174,7 +174,10 @@ class ManifestKeys:
             data = read_whole(call, ObjectRef.parse(self.place), MAX_INVENTORY_MANIFEST, verify=True).data
         else:
             with self._opened(call, self.place) as file:
-                data = file.read(MAX_INVENTORY_MANIFEST)
+                try:
+                    data = file.read(MAX_INVENTORY_MANIFEST)
+                except UNREADABLE as exc:
+                    raise unreadable(self.place, exc) from exc
         try:
             told = json.loads(data)
             fine = isinstance(told, dict) and told["fileFormat"] in ("CSV", "Parquet")
@@ -210,8 +213,10 @@ class ManifestKeys:
                 for batch in found.iter_batches(MAX_PAGE_KEYS, columns=list(names)):
                     for row in batch.to_pylist():
                         yield {names[name]: value for name, value in row.items()}
-            except pa.ArrowInvalid as exc:
+            except pa.ArrowException as exc:
                 raise ConfigError(f"{place} is no Parquet file: {exc}") from exc
+            except UNREADABLE as exc:
+                raise unreadable(place, exc) from exc
 
     def _entry(self, row: Row, where: str) -> KeyEntry:
         if row.get("bucket") not in (None, "", self.bucket):
@@ -222,7 +227,7 @@ class ManifestKeys:
                 raise ConfigError("key and version_id are texts")
             ObjectRef(self.bucket, key, version)
             number = None if size in (None, "") else int(cast("Any", size))
-        except (ConfigError, ValueError, TypeError) as exc:
+        except (ConfigError, ValueError, TypeError, OverflowError) as exc:
             raise ConfigError(f"{where}: {exc.message if isinstance(exc, ConfigError) else exc}") from exc
         etag = str(row["etag"]).strip('"') if row.get("etag") else None
         return KeyEntry(key, version, number, etag, str(row["storage_class"]) if row.get("storage_class") else None)

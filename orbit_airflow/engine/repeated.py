@@ -1,10 +1,10 @@
 """A stream of keys in which each counts once, however often and however far apart it is named.
 
 What was seen is kept as digests of 128 bits (two different keys never meet in one) in a table of SQLite's own temporary
-database: 16 MiB of it in memory, the rest in a file that SQLite makes when it has to, in the directory of TMPDIR, and
-that is gone with the process, also when that is killed. Ten million keys take 17 MiB of memory, about 400 MiB of disk,
-and one to two minutes of a processor, spread over the batch. Nothing of it is kept for another try: that reads the
-records before its position again, and knows the same.
+database: 16 MiB of it in memory, the rest in a file that SQLite makes when it has to, in the directory of TMPDIR (else
+/var/tmp), and that is gone with the process, also when that is killed. Ten million keys take 17 MiB of memory, 270 MiB
+of disk and one to two minutes of a processor, spread over the batch. Nothing of it is kept for another try: that reads
+the records before its position again, and knows the same.
 """
 
 from __future__ import annotations

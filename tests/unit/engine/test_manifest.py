@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
+import random
 import re
 import sys
 from pathlib import Path
@@ -140,6 +143,47 @@ def test_a_packed_manifest_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
         _entries(str(path))
 
 
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+def test_a_packed_manifest_that_was_damaged_is_a_configerror(tmp_path: Path, remote: bool) -> None:
+    """Wherever the damage is; the library's own errors do not come through."""
+    rng, memory, seen = random.Random(7), MemoryStore(), list[str]()
+    whole = gzip.compress(("key\n" + "".join(f"key-{rng.random()}\n" for _ in range(3000))).encode(), mtime=0)
+    for at in range(0, len(whole), 997):
+        damaged = bytearray(whole)
+        damaged[at : at + 8] = bytes(255 - byte for byte in damaged[at : at + 8])
+        place = str(tmp_path / "m.csv.gz")
+        Path(place).write_bytes(damaged)
+        if remote:
+            place = "s3://lists/m.csv.gz"
+            engine_on(memory).upload_bytes(bytes(damaged), ObjectRef.parse(place))
+        with pytest.raises(ConfigError, match=r"m\.csv\.gz") as caught:
+            _entries(place, _call(memory))
+        seen.append(type(caught.value.__cause__).__name__)
+    assert "error" in seen  # zlib's own
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SourceError, as for a file that is not there."""
+
+    class Failing(io.BytesIO):
+        def read(self, *size: Any) -> bytes:
+            raise OSError(errno.EIO, "made up")
+
+        readline = read
+
+    monkeypatch.setattr("builtins.open", lambda *_, **__: Failing(b"x" * 100))
+    for name in ("m.csv", "m.jsonl", "m.csv.gz", "m.parquet", "manifest.json"):
+        with pytest.raises(SourceError, match="made up"):
+            _entries(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("size", ["1e999", "NaN", '"1.5"', "[1]", '{"a": 1}'])
+def test_a_size_that_is_none_is_a_configerror(tmp_path: Path, size: str) -> None:
+    """Whatever JSON calls a number."""
+    with pytest.raises(ConfigError, match="line 1"):
+        _entries(_file(tmp_path, "m.jsonl", f'{{"key": "a", "size": {size}}}\n'))
+
+
 def test_a_line_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
     """A gibibyte of nothing, packed."""
     path = tmp_path / "m.jsonl.gz"
@@ -227,6 +271,30 @@ def test_a_parquet_manifest_without_keys_is_refused(tmp_path: Path) -> None:
         _entries(_file(tmp_path, "n.parquet", b"PAR1 and nothing else"))
     with pytest.raises(ConfigError, match=r"row 2 of .* bucket 'other'"):
         _entries(str(_parquet(tmp_path / "o.parquet", bucket=[BUCKET, "other"], key=["a", "b"])))
+
+
+def test_a_damaged_parquet_manifest_is_a_configerror(tmp_path: Path) -> None:
+    """Wherever the damage is, if it can be seen: whichever of Arrow's and Python's errors it makes."""
+    place = _parquet(tmp_path / "m.parquet", key=[f"some/key/{number}" for number in range(300)])
+    whole, kinds = place.read_bytes(), set[str]()
+    for at in range(0, len(whole), 61):
+        for damage in (b"\xff" * 16, b"\x00" * 16):
+            place.write_bytes(whole[:at] + damage + whole[at + 16 :])
+            try:
+                _entries(str(place))
+            except ConfigError as exc:
+                kinds.add(type(exc.__cause__).__name__)
+    assert {"OSError", "ArrowInvalid"} <= kinds
+
+
+def test_what_the_store_says_comes_through_parquet(tmp_path: Path) -> None:
+    """A reset connection is no bad manifest."""
+    memory = MemoryStore()
+    place = _parquet(tmp_path / "m.parquet", key=["a"])
+    engine_on(memory).upload(place, ObjectRef("lists", "m.parquet"))
+    lost = ConnectionLost("made up", RequestContext("GetObject", "lists"))
+    with pytest.raises(ConnectionLost):
+        _entries("s3://lists/m.parquet", _call(memory, Fault("get", times=None, error=lost)))
 
 
 def test_an_inventory_in_parquet(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from orbit_airflow.engine.batch import Copy, Delete
 from orbit_airflow.engine.batch.verbs import BatchRun
 from orbit_airflow.engine.errors import DiskFull
 from orbit_airflow.engine.model import ObjectRef
-from orbit_airflow.engine.repeated import once
 from orbit_airflow.testing import Fault, FaultyStore, MemoryStore
 from tests.unit.engine.batches import BUCKET, DictTokens, engine_on, fill, lines, markers
 
@@ -67,9 +66,7 @@ def test_a_repeated_key_gets_one_marker(tmp_path: Path) -> None:
     """And one outcome."""
     memory, report = MemoryStore(versioned=True), str(tmp_path / "report.jsonl")
     fill(memory, WANTED)
-    result = engine_on(memory).batch.run(
-        Delete(bucket=BUCKET), _plain(tmp_path), _config(3), BatchRun(report=report)
-    )
+    result = engine_on(memory).batch.run(Delete(bucket=BUCKET), _plain(tmp_path), _config(3), BatchRun(report=report))
     assert (result.total, result.successful, markers(memory, WANTED)) == (7, 7, [1] * 7)
     assert [line["key"] for line in lines(report)] == WANTED
 
