@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import zlib
@@ -84,6 +85,17 @@ class ObjectReader(io.RawIOBase):
         """Give the connection back."""
         self._drop()
         super().close()
+
+
+def check_md5(call: Call, file: IO[bytes], place: str, wanted: str) -> None:
+    """ConfigError unless the bytes of ``file`` have the MD5 ``wanted`` (hex); behind it ``file`` is at its beginning."""
+    found = hashlib.md5(usedforsecurity=False)
+    while data := file.read(_CHUNK):
+        call.cancel.check()
+        found.update(data)
+    if found.hexdigest() != wanted.strip().lower():
+        raise ConfigError(f"{place} has the MD5 {found.hexdigest()} and not {wanted!r:.60}, as the inventory says")
+    file.seek(0)
 
 
 # What reading, unpacking and decoding raise of their own; gzip's BadGzipFile and some of Arrow's are OSErrors.

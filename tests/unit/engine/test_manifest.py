@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 import json
 import random
@@ -59,11 +60,15 @@ def test_the_csv_of_s3_batch_operations(tmp_path: Path) -> None:
     assert _entries(place, header=False) == [KeyEntry("a b+c"), KeyEntry("d", "v1")]
 
 
+def _md5(place: str | Path) -> str:
+    return hashlib.md5(Path(place).read_bytes(), usedforsecurity=False).hexdigest()
+
+
 def _inventory(tmp_path: Path, schema: str, *rows: str) -> str:
-    _file(tmp_path, "data-1.csv.gz", "".join(row + "\n" for row in rows))
+    data = _file(tmp_path, "data-1.csv.gz", "".join(row + "\n" for row in rows))
     told = {
         "sourceBucket": BUCKET, "fileFormat": "CSV", "fileSchema": schema, "version": "2016-11-30",
-        "files": [{"key": "inventory/lake/data/data-1.csv.gz", "size": 1, "MD5checksum": "x"}],
+        "files": [{"key": "inventory/lake/data/data-1.csv.gz", "size": 1, "MD5checksum": _md5(data)}],
     }  # fmt: skip
     return _file(tmp_path, "manifest.json", json.dumps(told))
 
@@ -100,6 +105,79 @@ def test_an_inventory_does_not_lead_out_of_its_directory(tmp_path: Path) -> None
     Path(place).write_text(json.dumps(told))
     with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
         _entries(str(place))
+
+
+def _in_store(tmp_path: Path, memory: MemoryStore, *names: str) -> str:
+    """Below lists/inventory/lake/, as S3 lays it out."""
+    engine, root = engine_on(memory), "inventory/lake"
+    engine.upload(tmp_path / "data-1.csv.gz", ObjectRef("lists", f"{root}/data/data-1.csv.gz"))
+    for name in ("manifest.json", *names):
+        engine.upload(tmp_path / name, ObjectRef("lists", f"{root}/2026-01-01T00-00Z/{name}"))
+    return f"s3://lists/{root}/2026-01-01T00-00Z/manifest.json"
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+def test_an_inventory_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path, remote: bool) -> None:
+    """Before one of its rows is used. MD5s in capitals are the same; without one there is nothing to compare."""
+    place, memory = _inventory(tmp_path, "Bucket, Key", '"lake","a"'), MemoryStore()
+    told = json.loads(Path(place).read_text())
+    for wanted, fine in ((told["files"][0]["MD5checksum"].upper(), True), (None, True), ("00" * 16, False)):
+        told["files"][0]["MD5checksum"] = wanted
+        Path(place).write_text(json.dumps(told))
+        where = _in_store(tmp_path, memory) if remote else place
+        stream = ManifestKeys(bucket=BUCKET, place=where).entries(_call(memory))
+        if fine:
+            assert next(stream) == KeyEntry("a")
+            stream.close()  # type: ignore[attr-defined]
+        else:
+            with pytest.raises(ConfigError, match=r"data-1\.csv\.gz .* MD5"):
+                next(stream)
+
+
+def test_an_inventory_file_in_a_store_is_read_as_it_was_compared(tmp_path: Path) -> None:
+    """Another object in its place is not read on."""
+    memory = MemoryStore()
+    rows = [f'"lake","{random.Random(number).random()}"' for number in range(200_000)]
+    _inventory(tmp_path, "Bucket, Key", *rows)
+    place = _in_store(tmp_path, memory)
+    ref = ObjectRef("lists", "inventory/lake/data/data-1.csv.gz")
+
+    def replace_it() -> None:
+        engine_on(memory).upload_bytes(b"other", ref)
+
+    # The manifest, its checksum, the file to compare it, and the file to use it.
+    with pytest.raises(PreconditionFailed):
+        _entries(place, _call(memory, Fault("get", nth=4, call=replace_it)))
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+@pytest.mark.parametrize("fine", [True, False])
+def test_an_inventorys_own_checksum_is_compared(tmp_path: Path, remote: bool, fine: bool) -> None:
+    """Where it lies beside the manifest, as S3 writes it."""
+    place, memory = _inventory(tmp_path, "Bucket, Key", '"lake","a"'), MemoryStore()
+    (tmp_path / "manifest.checksum").write_text((_md5(place) if fine else "0" * 32) + "\n")
+    where = _in_store(tmp_path, memory, "manifest.checksum") if remote else place
+    if fine:
+        assert _entries(where, _call(memory)) == [KeyEntry("a")]
+    else:
+        with pytest.raises(ConfigError, match=r"manifest\.checksum"):
+            _entries(where, _call(memory))
+
+
+def test_an_inventory_that_was_synced_to_a_disk(tmp_path: Path) -> None:
+    """Its data lie in the directory beside that of the day, under the name that S3 gave them."""
+    (tmp_path / "2026-01-01T00-00Z").mkdir()
+    (tmp_path / "data").mkdir()
+    made = Path(_inventory(tmp_path, "Bucket, Key", '"lake","a"'))
+    (tmp_path / "data-1.csv.gz").rename(tmp_path / "data" / "data-1.csv.gz")
+    place = made.rename(tmp_path / "2026-01-01T00-00Z" / "manifest.json")
+    assert _entries(str(place)) == [KeyEntry("a")]
+    told = json.loads(place.read_text())
+    for key in ("../../x", "..", "data/..", "/", ""):
+        told["files"][0]["key"] = key
+        place.write_text(json.dumps(told))
+        with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
+            _entries(str(place))
 
 
 @pytest.mark.parametrize(

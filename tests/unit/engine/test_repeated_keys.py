@@ -118,7 +118,7 @@ def test_a_temporary_disk_without_room_is_an_error_of_its_own(tmp_path: Path, mo
     connect = sqlite3.connect
 
     def small(*args: Any, **options: Any) -> sqlite3.Connection:
-        base = connect(*args, **options)
+        base: sqlite3.Connection = connect(*args, **options)
         base.execute("PRAGMA max_page_count = 3")
         return base
 
