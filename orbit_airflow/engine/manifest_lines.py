@@ -88,7 +88,7 @@ class ObjectReader(io.RawIOBase):
 
 
 def check_md5(call: Call, file: IO[bytes], place: str, wanted: str) -> None:
-    """ConfigError unless the bytes of ``file`` have the MD5 ``wanted`` (hex); behind it ``file`` is at its beginning."""
+    """ConfigError unless the bytes of ``file`` have the MD5 ``wanted`` (hex). Then ``file`` is at its beginning."""
     found = hashlib.md5(usedforsecurity=False)
     while data := file.read(_CHUNK):
         call.cancel.check()
