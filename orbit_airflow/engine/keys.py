@@ -243,7 +243,7 @@ def _glob(text: str) -> str:
     """``**`` is anything, ``*`` anything but ``/``, ``?`` one character but ``/``; ``[...]`` as in fnmatch."""
     made, rest = list[str](), text
     while rest:
-        bracket = re.match(r"\[!?\]?[^\]]*\]", rest)
+        bracket = re.match(r"\[(?:!(?:\]|[^\]])|\]|[^\]!])[^\]]*\]", rest, re.DOTALL)
         if rest.startswith("**/"):
             made, rest = [*made, "(?:.*/)?"], rest[3:]
         elif rest.startswith("**"):
@@ -251,8 +251,8 @@ def _glob(text: str) -> str:
         elif rest[0] in "*?":
             made, rest = [*made, "[^/]*" if rest[0] == "*" else "[^/]"], rest[1:]
         elif bracket is not None:
-            inner = bracket[0][1:-1].replace("\\", "\\\\")
-            made, rest = [*made, f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"], rest[bracket.end() :]
+            # Fnmatch's own reading of the set, without what it puts around a whole pattern: "(?s:" and ")\Z".
+            made, rest = [*made, fnmatch.translate(bracket[0])[4:-3]], rest[bracket.end() :]
         else:
             made, rest = [*made, re.escape(rest[0])], rest[1:]
     return f"(?s:{''.join(made)})\\Z"

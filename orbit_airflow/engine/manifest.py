@@ -35,6 +35,7 @@ _COLUMNS = {
     "etag": "etag", "storageclass": "storage_class", "storage_class": "storage_class",
     "isdeletemarker": "marker", "is_delete_marker": "marker", "islatest": "latest", "is_latest": "latest",
 }  # fmt: skip
+_ONE_COLUMN = ("key",)
 _PLAIN_CSV = ("bucket", "key", "version_id")
 MAX_INVENTORY_MANIFEST = 16 * MIB
 Row = dict[str, Any]
@@ -46,9 +47,9 @@ class ManifestKeys:
 
     ``format``: None goes by the name's ending (``.gz`` is unpacked). CSV has a header line with ``key`` (and, if it
     likes, ``bucket``, ``version_id``, ``size``, ``etag``, ``storage_class``), or, with ``header=False``, is S3 Batch
-    Operations' own: bucket, key and perhaps version id, percent-encoded. JSON lines are objects with these names. Of an
-    Inventory of all versions the present ones count (``all_versions``: each one, markers included). Parquet needs the
-    extra ``parquet``.
+    Operations' own (bucket, key and perhaps version id, percent-encoded) or a plain list: one column, keys as they
+    are. JSON lines are objects with these names. Of an Inventory of all versions the present ones count
+    (``all_versions``: each one, markers included). Parquet needs the extra ``parquet``.
 
     An Inventory's files are compared with the MD5s of its manifest.json before they are used, and that with the
     manifest.checksum beside it, if there is one. On a disk they lie beside manifest.json, or as a copy of the whole
@@ -145,17 +146,19 @@ class ManifestKeys:
                 yield self._entry(row, f"line {number} of {self.place}")
 
     def _csv_rows(self, lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
-        names: tuple[str, ...] = _PLAIN_CSV
+        names: tuple[str, ...] = ()
         for number, cells in _cells(lines, self.place):
-            if self.header and number == 1:
+            if self.header and not names:
                 names = tuple(_COLUMNS.get(name.strip().lower(), "") for name in cells)
                 if "key" not in names:
                     raise ConfigError(
-                        f"line 1 of {self.place} names no column 'key' (header=False: there is no header)"
+                        f"line {number} of {self.place} names no column 'key' (header=False: there is no header)"
                     )
                 continue
+            names = names or (_ONE_COLUMN if len(cells) == 1 else _PLAIN_CSV)
             row = _row(names, cells, f"line {number} of {self.place}")
-            yield number, row if self.header else {**row, "key": unquote_plus(row["key"])}
+            encoded = names is _PLAIN_CSV
+            yield number, {**row, "key": unquote_plus(row["key"])} if encoded else row
 
     def _inventory(self, call: Call) -> Iterator[KeyEntry]:
         """The data files that the manifest names, in its order; none of them is used before its MD5 was compared."""

@@ -69,7 +69,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param prefix: all objects whose keys begin with it, to the letter (templated).
     :param manifest: a manifest of keys: a path, or ``s3://bucket/key`` (templated).
     :param manifest_format: csv, jsonl, inventory or parquet; None goes by the name's ending.
-    :param manifest_header: False for S3 Batch Operations' own CSV, which has no header line.
+    :param manifest_header: False for a CSV without a header line: S3 Batch Operations' own, or one key per line.
     :param whole_bucket: True allows ``prefix=""``, which is every object of the bucket.
     :param glob: of a prefix, only keys that match as a whole; ``*`` stops at ``/``, ``**`` does not (templated).
     :param match: likewise by Python's fnmatch, whose ``*`` crosses ``/`` (templated).

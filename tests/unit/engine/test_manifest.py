@@ -60,6 +60,17 @@ def test_the_csv_of_s3_batch_operations(tmp_path: Path) -> None:
     assert _entries(place, header=False) == [KeyEntry("a b+c"), KeyEntry("d", "v1")]
 
 
+def test_a_plain_list_of_keys(tmp_path: Path) -> None:
+    """One column: its keys are as they are, with a header or without. The first line tells which CSV it is."""
+    place = _file(tmp_path, "m.csv", 'a%20b+c\n\n"d,e"\n')
+    assert _entries(place, header=False) == [KeyEntry("a%20b+c"), KeyEntry("d,e")]
+    place = _file(tmp_path, "m.csv", 'Key\na%20b+c\n"d,e"\n')
+    assert _entries(place) == [KeyEntry("a%20b+c"), KeyEntry("d,e")]
+    for text in ("a\nlake,b\n", "lake,b\na\n", "lake,b,v,x\n"):
+        with pytest.raises(ConfigError, match="cells"):
+            _entries(_file(tmp_path, "m.csv", text), header=False)
+
+
 def _md5(place: str | Path) -> str:
     return hashlib.md5(Path(place).read_bytes(), usedforsecurity=False).hexdigest()
 
