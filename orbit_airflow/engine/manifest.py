@@ -103,6 +103,12 @@ class ManifestKeys:
         """By number."""
         return position_of(position) < position_of(last)
 
+    def check(self, call: Call) -> None:
+        """Read all of it for the errors of ``entries``, which are better known before the first key is worked on."""
+        for number, _ in enumerate(self.entries(call)):
+            if number % MAX_PAGE_KEYS == 0:
+                call.cancel.check()
+
     def entries(self, call: Call) -> Iterator[KeyEntry]:
         """Every entry, in the manifest's order, repetitions included."""
         if self.format == "inventory":
