@@ -69,7 +69,8 @@ class KeySource(Protocol):
         """A digest (hex) of what the source is; equal as long as its positions mean the same."""
 
     def pages(self, call: Call, *, after: str | None = None, most: int = MAX_PAGE_KEYS) -> Iterator[KeyPage]:
-        """The entries behind position ``after`` (None: all), at most ``most`` (1 to 1,000) to a page.
+        """The entries behind position ``after`` (None: all), at most ``most`` (1 to 1,000) to a page; each key (with
+        its version id) in one page only, once.
 
         ConfigError for a position, line or key that cannot be, naming it. Filters may leave a page empty.
         """
@@ -242,7 +243,7 @@ def _glob(text: str) -> str:
     """``**`` is anything, ``*`` anything but ``/``, ``?`` one character but ``/``; ``[...]`` as in fnmatch."""
     made, rest = list[str](), text
     while rest:
-        bracket = re.match(r"\[!?\]?[^\]]*\]", rest)
+        bracket = re.match(r"\[(?:!(?:\]|[^\]])|\]|[^\]!])[^\]]*\]", rest, re.DOTALL)
         if rest.startswith("**/"):
             made, rest = [*made, "(?:.*/)?"], rest[3:]
         elif rest.startswith("**"):
@@ -250,8 +251,8 @@ def _glob(text: str) -> str:
         elif rest[0] in "*?":
             made, rest = [*made, "[^/]*" if rest[0] == "*" else "[^/]"], rest[1:]
         elif bracket is not None:
-            inner = bracket[0][1:-1].replace("\\", "\\\\")
-            made, rest = [*made, f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"], rest[bracket.end() :]
+            # Fnmatch's own reading of the set, without what it puts around a whole pattern: "(?s:" and ")\Z".
+            made, rest = [*made, fnmatch.translate(bracket[0])[4:-3]], rest[bracket.end() :]
         else:
             made, rest = [*made, re.escape(rest[0])], rest[1:]
     return f"(?s:{''.join(made)})\\Z"

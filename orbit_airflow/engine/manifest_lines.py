@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from typing import IO
 
 from orbit_airflow.engine.call import Call
-from orbit_airflow.engine.errors import ConfigError, Network
+from orbit_airflow.engine.errors import ConfigError, Network, OrbitError, SourceError
 from orbit_airflow.engine.model import MIB, ByteRange, ObjectRef
 from orbit_airflow.engine.store import ObjectStream
 
@@ -85,17 +87,39 @@ class ObjectReader(io.RawIOBase):
         super().close()
 
 
+def check_md5(call: Call, file: IO[bytes], place: str, wanted: str) -> None:
+    """ConfigError unless the bytes of ``file`` have the MD5 ``wanted`` (hex). Then ``file`` is at its beginning."""
+    found = hashlib.md5(usedforsecurity=False)
+    while data := file.read(_CHUNK):
+        call.cancel.check()
+        found.update(data)
+    if found.hexdigest() != wanted.strip().lower():
+        raise ConfigError(f"{place} has the MD5 {found.hexdigest()} and not {wanted!r:.60}, as the inventory says")
+    file.seek(0)
+
+
+# What reading, unpacking and decoding raise of their own; gzip's BadGzipFile and some of Arrow's are OSErrors.
+UNREADABLE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
+
+
+def unreadable(what: str, exc: Exception) -> OrbitError:
+    """The engine's error for one of UNREADABLE: SourceError when the disk failed, ConfigError for bad content."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return SourceError(f"{what} cannot be read: {exc.strerror}")
+    return ConfigError(f"{what} cannot be unpacked or read: {exc}")
+
+
 def bounded_lines(file: IO[bytes], place: str) -> Iterator[str]:
     """The lines as text, each with its line end. ConfigError, naming the line, for one that is too long, is no UTF-8,
-    or when the file is no gzip or ends too early.
+    or when the file is no gzip, is damaged, or ends too early; SourceError when the disk fails.
     """
     number = 0
     while True:
         number += 1
         try:
             line = file.readline(MAX_LINE + 1)
-        except (EOFError, OSError) as exc:
-            raise ConfigError(f"line {number} of {place} cannot be unpacked or read: {exc}") from exc
+        except UNREADABLE as exc:
+            raise unreadable(f"line {number} of {place}", exc) from exc
         if not line:
             return
         if len(line) > MAX_LINE:

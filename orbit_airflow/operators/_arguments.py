@@ -1,5 +1,6 @@
 """What may be said to a transfer operator: checked once for what is certain when the DAG is parsed, and once for the
-rendered values. A value with ``{{`` in it, or one that another task will give, is left for the second time.
+rendered values. A template (``{{``, ``{%``, ``{#``), or a value that another task will give, is left for the second
+time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def is_known(value: object) -> bool:
     """True when ``value`` is what it will be in ``execute``: no template, and nothing that another task will give."""
     if isinstance(value, Mapping):
         return all(is_known(key) and is_known(item) for key, item in value.items())
-    return value is None or isinstance(value, bool) or (isinstance(value, str) and "{{" not in value)
+    if isinstance(value, str):
+        return not any(mark in value for mark in ("{{", "{%", "{#"))
+    return value is None or isinstance(value, bool)
 
 
 def check_address(side: str, key: object, bucket: object) -> None:

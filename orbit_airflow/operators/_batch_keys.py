@@ -12,12 +12,15 @@ from orbit_airflow.engine.errors import ConfigError
 from orbit_airflow.engine.keys import KeyList, KeySource, PrefixKeys, Selection
 from orbit_airflow.engine.manifest import ManifestKeys
 from orbit_airflow.engine.model import KeyPrefix
+from orbit_airflow.operators._arguments import is_known
 
 KEY_NAMES = ("keys", "prefix", "manifest")
 FILTER_NAMES = (
     "glob", "match", "regex", "exclude", "modified_after", "modified_before", "min_size", "max_size",
     "storage_classes",
 )  # fmt: skip
+
+_MAY_BE_EMPTY = frozenset({"dest_prefix", "strip_prefix"})
 
 
 def check_one_source(values: Mapping[str, Any]) -> None:
@@ -52,6 +55,36 @@ def source_from(values: Mapping[str, Any], bucket: str) -> KeySource:
     return PrefixKeys(where=where, select=selection_from(values), whole_bucket=values["whole_bucket"] is True)
 
 
+def filters_are_known(values: Mapping[str, Any]) -> bool:
+    """True when all filters are what they will be in ``execute``: no template, and nothing that another task gives."""
+    return all(_is_known(values[name]) for name in FILTER_NAMES)
+
+
+def _is_known(value: object) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_is_known(item) for item in value)
+    return is_known(value) or isinstance(value, int | float | datetime)
+
+
+def given_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of what was said when the DAG was parsed, if only by a template. An empty text says nothing: no
+    ``strip_prefix``, or ``prefix=""`` with ``whole_bucket``.
+    """
+    return tuple(
+        name for name, value in values.items() if value is not None and not (value == "" and type(value) is str)
+    )
+
+
+def check_given(values: Mapping[str, Any]) -> None:
+    """ConfigError when one of these, which were given, is rendered to nothing: None, its text, or an empty one where
+    that would mean another place or "all".
+    """
+    for name, value in values.items():
+        nothing = ("None",) if name in _MAY_BE_EMPTY else ("", "None")
+        if value is None or (isinstance(value, str) and value.strip() in nothing):
+            raise ConfigError(f"{name} is rendered to {value!r}: what should give it has returned nothing")
+
+
 def check_rendered(values: Mapping[str, Any]) -> None:
     """ConfigError when rendering has left none of the three: an upstream task returned nothing."""
     if all(values[name] is None for name in KEY_NAMES):
@@ -69,7 +102,7 @@ def selection_from(values: Mapping[str, Any]) -> Selection:
             chosen[name] = _size(name, chosen[name])
     classes = chosen.get("storage_classes")
     if classes is not None:
-        chosen["storage_classes"] = (classes,) if isinstance(classes, str) else tuple(classes)
+        chosen["storage_classes"] = _names("storage_classes", classes)
     return Selection(**chosen)
 
 
@@ -98,6 +131,15 @@ def _moment(name: str, text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError as exc:
         raise ConfigError(f"{name} is a time in ISO 8601 with an offset, got {text!r}") from exc
+
+
+def _names(name: str, value: object) -> tuple[str, ...]:
+    """One name or some, or the text that a template makes of a list."""
+    found = _parsed(value) if isinstance(value, str) else value
+    names = (found,) if isinstance(found, str) else found
+    if not isinstance(names, Sequence | set | frozenset) or not all(isinstance(item, str) for item in names):
+        raise ConfigError(f"{name} is a list of names, got {value!r:.80}")
+    return tuple(sorted(names) if isinstance(names, set | frozenset) else names)
 
 
 def _size(name: str, text: str) -> int:

@@ -15,6 +15,7 @@ from orbit_airflow.engine.storage_class import StorageClass
 from orbit_airflow.engine.version_keys import VersionKeys
 from orbit_airflow.hooks.attributes import pairs
 from orbit_airflow.operators._arguments import NO_ACL, is_known
+from orbit_airflow.operators._batch_keys import given_of
 from orbit_airflow.operators.batching import OrbitBatchOperator
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # A bucket for checks that are about everything else.
 _ANY_BUCKET = "bucket"
 _COMMON = OrbitBatchOperator.template_fields
+# What must not be rendered to nothing, either.
+_PLACES = ("source_bucket", "dest_bucket", "dest_prefix", "strip_prefix")
 
 
 class OrbitS3BatchDeleteOperator(OrbitBatchOperator):
@@ -43,6 +46,8 @@ class OrbitS3BatchDeleteOperator(OrbitBatchOperator):
     def __init__(self, *, all_versions: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.all_versions = all_versions
+        if self.max_delete_percent is not None and self.prefix is None:
+            raise ValueError(f"{self.task_id}: max_delete_percent needs a prefix: a share of what is there")
 
     def _work(self, bucket: str) -> BatchWork:
         return Delete(bucket=bucket, all_versions=self.all_versions and self.prefix is None)
@@ -128,6 +133,7 @@ class OrbitS3BatchCopyOperator(OrbitBatchOperator):
         self.source_aws_conn_id = source_aws_conn_id
         self.dest_aws_conn_id = dest_aws_conn_id
         self.temporary_directory = temporary_directory
+        self._given += given_of({name: getattr(self, name) for name in _PLACES})
         if all(is_known(value) for value in (storage_class, metadata, tags, kms_key_id)):
             _checked(self.task_id, self._options)
 

@@ -15,7 +15,10 @@ from orbit_airflow.operators._base import OrbitTransferOperator
 from orbit_airflow.operators._batch_keys import (
     FILTER_NAMES,
     KEY_NAMES,
+    check_given,
     check_one_source,
+    filters_are_known,
+    given_of,
     keys_from,
     selection_from,
     source_from,
@@ -37,6 +40,9 @@ _CONFIG_NAMES = (
     "max_concurrent", "rate_limit", "operation_timeout", "fail_fast", "max_retries", "max_keys",
     "max_delete_percent", "require_non_empty", "page_keys",
 )  # fmt: skip
+
+# What must not be rendered to nothing when it was given.
+_NAMED = ("bucket", *KEY_NAMES, *FILTER_NAMES, "plan_manifest", "report")
 
 
 class OrbitBatchOperator(OrbitTransferOperator):
@@ -63,7 +69,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param prefix: all objects whose keys begin with it, to the letter (templated).
     :param manifest: a manifest of keys: a path, or ``s3://bucket/key`` (templated).
     :param manifest_format: csv, jsonl, inventory or parquet; None goes by the name's ending.
-    :param manifest_header: False for S3 Batch Operations' own CSV, which has no header line.
+    :param manifest_header: False for a CSV without a header line: S3 Batch Operations' own, or one key per line.
     :param whole_bucket: True allows ``prefix=""``, which is every object of the bucket.
     :param glob: of a prefix, only keys that match as a whole; ``*`` stops at ``/``, ``**`` does not (templated).
     :param match: likewise by Python's fnmatch, whose ``*`` crosses ``/`` (templated).
@@ -72,9 +78,9 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param modified_after: of a prefix, only what was written at this time or later: a datetime, or a text in ISO 8601,
         with a time zone (templated). It should not change from try to try: take it from ``dag_run``.
     :param modified_before: of a prefix, only what was written before this time; likewise (templated).
-    :param min_size: of a prefix, only objects of so many bytes or more.
-    :param max_size: of a prefix, only objects of so many bytes or fewer.
-    :param storage_classes: of a prefix, only objects of these classes.
+    :param min_size: of a prefix, only objects of so many bytes or more (templated).
+    :param max_size: of a prefix, only objects of so many bytes or fewer (templated).
+    :param storage_classes: of a prefix, only objects of these classes (templated).
     :param dry_run: change nothing, and return the plan.
     :param plan_manifest: with ``dry_run``, a path or ``s3://bucket/key`` that ends in ``.jsonl``, to which the keys are
         written; a later task with ``manifest`` of it does exactly what was planned (templated).
@@ -99,7 +105,8 @@ class OrbitBatchOperator(OrbitTransferOperator):
     direction = TransferDirection.BATCH
     template_fields: Sequence[str] = (
         "bucket", "keys", "prefix", "manifest", "glob", "match", "regex", "exclude", "modified_after",
-        "modified_before", "plan_manifest", "report", "aws_conn_id", "region_name",
+        "modified_before", "min_size", "max_size", "storage_classes", "plan_manifest", "report", "aws_conn_id",
+        "region_name",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"keys": "json"}
     operator_extra_links: Collection[BaseOperatorLink] = (TransferLink(),)
@@ -121,9 +128,9 @@ class OrbitBatchOperator(OrbitTransferOperator):
         exclude: str | None = None,
         modified_after: datetime | str | None = None,
         modified_before: datetime | str | None = None,
-        min_size: int | None = None,
-        max_size: int | None = None,
-        storage_classes: Sequence[str] | None = None,
+        min_size: int | str | None = None,
+        max_size: int | str | None = None,
+        storage_classes: Sequence[str] | str | None = None,
         dry_run: bool = False,
         plan_manifest: str | None = None,
         report: str | None = None,
@@ -173,6 +180,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
         self.page_keys = page_keys
         # Airflow calls its own dry_run as a method; the parameter is kept under another name.
         self._check_batch()
+        self._given = given_of({name: getattr(self, name) for name in _NAMED})
 
     def _check_batch(self) -> None:
         """What is certain when the DAG is parsed; TypeError and ValueError, as operators raise them."""
@@ -181,7 +189,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
         try:
             self._config()
             self._check_failures()
-            if all(is_known(values[name]) or not isinstance(values[name], str) for name in FILTER_NAMES):
+            if filters_are_known(values):
                 selection_from(values)
             if isinstance(self.keys, str) and is_known(self.keys):
                 keys_from(self.keys)
@@ -191,6 +199,10 @@ class OrbitBatchOperator(OrbitTransferOperator):
                 raise ConfigError("plan_manifest is for dry_run=True")
         except ConfigError as exc:
             raise ValueError(f"{self.task_id}: {exc.message}") from exc
+
+    def check_rendered(self) -> None:
+        """ConfigError when a bucket, source, filter or report was given, and is rendered to nothing."""
+        check_given({name: getattr(self, name) for name in self._given})
 
     def _check_failures(self) -> None:
         allowed = self.allowed_failures
@@ -225,6 +237,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
         """
 
         def run_batch(run: Run) -> dict[str, Any]:
+            self.check_rendered()
             hook = self._hook_of(self._conn_id(), {})
             bucket = self._bucket_name(hook.engine)
             run.details["endpoint"] = hook.place[0]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from orbit_airflow.engine.errors import ConfigError
@@ -60,6 +61,12 @@ def test_one_source_is_said(kwargs: dict[str, Any], message: str) -> None:
         ({"prefix": "a", "retry_delay_seconds": -1}, "retry_delay is"),
         ({"prefix": "a", "allowed_failures": -1}, "allowed_failures is"),
         ({"prefix": "a", "plan_manifest": "p.jsonl"}, "dry_run"),
+        ({"keys": ["a"], "max_delete_percent": 5}, "max_delete_percent needs a prefix"),
+        ({"manifest": "m.csv", "max_delete_percent": 5}, "max_delete_percent needs a prefix"),
+        ({"prefix": "a", "min_size": "many"}, "min_size"),
+        ({"prefix": "a", "storage_classes": ["COLD"]}, "no storage class"),
+        ({"prefix": "a", "storage_classes": 5}, "storage_classes"),
+        ({"prefix": "a", "storage_classes": [5]}, "storage_classes"),
     ],
 )
 def test_what_is_certainly_wrong_is_said_when_the_dag_is_parsed(kwargs: dict[str, Any], message: str) -> None:
@@ -96,6 +103,66 @@ def test_templates_are_judged_later() -> None:
     assert (op.prefix, op.glob) == ("{{ x }}", "{{ y }}")
 
 
+@pytest.mark.parametrize("text", ["{{ x }}", "{% if x %}a{% endif %}", "{# x #}"])
+def test_every_kind_of_template_is_judged_later(text: str) -> None:
+    """Also one that has no expression of its own, and one inside of a list; in every filter, and in other operators."""
+    assert delete(keys=text).keys == text
+    for name in FILTER_NAMES:
+        assert getattr(delete(prefix="a", **{name: text}), name) == text
+    assert delete(prefix="a", storage_classes=[text]).storage_classes == [text]
+    assert set(FILTER_NAMES) <= set(OrbitS3BatchDeleteOperator.template_fields)
+    assert OrbitS3ChangeStorageClassOperator(task_id="x", prefix="a", storage_class=text).storage_class == text
+
+
+def test_what_another_task_will_give_is_judged_later() -> None:
+    """As filters, too."""
+    with DAG("d", schedule=None):
+        given = EmptyOperator(task_id="e").output
+        op = delete(prefix="a", exclude=given, storage_classes=given, min_size=given)
+    assert {id(getattr(op, name)) for name in ("exclude", "storage_classes", "min_size")} == {id(given)}
+
+
+@pytest.mark.parametrize("nothing", [None, "None", ""])
+@pytest.mark.parametrize("name", [*FILTER_NAMES, "report", "bucket"])
+def test_what_is_given_and_rendered_to_nothing_is_an_error(name: str, nothing: str | None) -> None:
+    """A filter that is not there would take more; a report, nothing; a bucket, the connection's."""
+    op = delete(**{"prefix": "a", name: "{{ x }}"})
+    setattr(op, name, nothing)
+    with pytest.raises(ConfigError, match=f"{name} is rendered to"):
+        op.check_rendered()
+
+
+@pytest.mark.parametrize("name", ["prefix", "manifest", "keys"])
+def test_a_source_that_is_rendered_to_none_is_an_error(name: str) -> None:
+    """None as a text is no prefix. A plan's manifest and a copy's places likewise."""
+    op = delete(**{name: "{{ x }}"})
+    setattr(op, name, "None")
+    with pytest.raises(ConfigError, match=f"{name} is rendered to"):
+        op.check_rendered()
+    plan = delete(prefix="a", dry_run=True, plan_manifest="{{ x }}")
+    plan.plan_manifest = ""
+    with pytest.raises(ConfigError, match="plan_manifest is rendered to"):
+        plan.check_rendered()
+    copy = OrbitS3BatchCopyOperator(task_id="c", prefix="a", dest_prefix="x", dest_bucket="{{ x }}")
+    copy.dest_bucket = ""
+    with pytest.raises(ConfigError, match="dest_bucket is rendered to"):
+        copy.check_rendered()
+    copy = OrbitS3BatchCopyOperator(task_id="c", prefix="a", dest_prefix="{{ x }}", strip_prefix="{{ y }}")
+    copy.dest_prefix = copy.strip_prefix = ""
+    copy.check_rendered()
+    copy.dest_prefix = "None"
+    with pytest.raises(ConfigError, match="dest_prefix is rendered to"):
+        copy.check_rendered()
+
+
+def test_what_is_there_or_was_never_given_is_fine() -> None:
+    """An empty list, a whole bucket on request, no filter."""
+    delete(keys=[]).check_rendered()
+    delete(prefix="", whole_bucket=True, bucket=None).check_rendered()
+    delete(prefix="Nonesuch/", glob="**", min_size=0, report="r.jsonl").check_rendered()
+    OrbitS3BatchCopyOperator(task_id="c", prefix="a", dest_prefix="").check_rendered()
+
+
 @pytest.mark.parametrize(
     "values",
     [{}, {"prefix": ""}, {"manifest": ""}, {"keys": ""}, {"keys": "a"}, {"keys": {"a": 1}}, {"keys": 5}, {"prefix": 5}],
@@ -129,6 +196,9 @@ def test_a_prefix_with_filters_and_a_manifest() -> None:
     assert isinstance(source, PrefixKeys)
     assert (source.select.min_size, source.select.storage_classes) == (10, ("GLACIER",))
     assert source.select.modified_after == datetime(2026, 1, 1, tzinfo=UTC)
+    classes = source_from({**NOTHING, "prefix": "a/", "storage_classes": "['GLACIER', 'STANDARD']"}, "lake")
+    assert isinstance(classes, PrefixKeys)
+    assert classes.select.storage_classes == ("GLACIER", "STANDARD")
     manifest = source_from({**NOTHING, "manifest": "s3://lake/m.csv"}, "lake")
     assert isinstance(manifest, ManifestKeys)
     assert (manifest.place, manifest.format) == ("s3://lake/m.csv", "csv")

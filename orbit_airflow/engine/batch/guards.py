@@ -1,4 +1,4 @@
-"""What is looked at before a batch begins: too many keys, too large a share, none at all."""
+"""What is looked at before a batch begins: too many keys, too large a share, none at all, a bad row."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from orbit_airflow.engine.batch.work import BatchWork
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.errors import BatchRefused, ConfigError
 from orbit_airflow.engine.keys import KeySource, PrefixKeys
+from orbit_airflow.engine.manifest import ManifestKeys
 from orbit_airflow.engine.version_keys import VersionKeys
 
 
@@ -25,10 +26,14 @@ def check_report(place: str | None, source: KeySource) -> None:
 
 
 def check_guards(call: Call, work: BatchWork, source: KeySource, config: BatchConfig) -> None:
-    """BatchRefused when a guard says no. Reads the source only as far as it must."""
+    """BatchRefused when a guard says no. Reads a listing only as far as it must, and a manifest to its end: ConfigError
+    or SourceError for what is wrong with any of its rows, before anything was changed.
+    """
     share = config.max_delete_percent if work.removes else None
     if share is not None and not isinstance(source, PrefixKeys | VersionKeys):
         raise ConfigError("max_delete_percent needs a prefix: a share of what is there")
+    if isinstance(source, ManifestKeys):
+        source.check(call)
     if config.max_keys is None and share is None and not config.require_non_empty:
         return
     taken = scanned = 0

@@ -184,9 +184,15 @@ def _report(told: BatchRun, engine: TransferEngine) -> Report:
 
 
 def source_of(keys: Keys) -> KeySource:
-    """A list as a source; anything else is one."""
+    """A list as a source; anything else must be one. ConfigError for a single text, and for what cannot be read again
+    in the same order behind a kill: a generator, a set.
+    """
     if isinstance(keys, str | bytes):
         raise ConfigError("keys is a list of keys or a source of keys, not one text")
+    if not isinstance(keys, Sequence) and not hasattr(keys, "pages"):
+        raise ConfigError(
+            f"keys is a list of keys or a source of keys, not a {type(keys).__name__}: list(...) makes one"
+        )
     return KeyList(keys) if isinstance(keys, Sequence) else keys
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from orbit_airflow.engine import BatchConfig, KeyList, KeyPrefix, ManifestKeys, PrefixKeys, Selection
+from orbit_airflow.engine import BatchConfig, Cancellation, KeyList, KeyPrefix, ManifestKeys, PrefixKeys, Selection
 from orbit_airflow.engine.batch import ChangeStorageClass, Copy, Delete, Prices, TagObjects
 from orbit_airflow.engine.batch.verbs import BatchRun
-from orbit_airflow.engine.errors import BatchRefused, ConfigError, ConnectionLost, RequestContext, TargetError
+from orbit_airflow.engine.errors import BatchRefused, ConfigError, ConnectionLost, Paused, RequestContext, TargetError
 from orbit_airflow.engine.model import (
     DeleteManyResult,
     DeleteOutcome,
@@ -21,6 +21,7 @@ from orbit_airflow.engine.model import (
     ListedObject,
     ListResult,
     ObjectAttributes,
+    ObjectRef,
 )
 from orbit_airflow.engine.store import DeleteItem, ListRequest
 from orbit_airflow.testing import Fault, MemoryStore
@@ -210,3 +211,51 @@ def test_200_000_keys_fit_into_little_memory(tmp_path: Path) -> None:
     assert grown_kib < 32 * 1024
     with Path(reports[1]).open() as file:
         assert sum(1 for _ in file) == 200_000
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [("other,k25", "line 27 .* bucket 'other'"), ("lake,", "line 27"), ("lake,a,b", "cells"), ('lake,"', "line 27")],
+)
+@pytest.mark.parametrize("guard", [{}, {"max_keys": 100}, {"require_non_empty": True}], ids=str)
+def test_a_bad_row_is_found_before_anything_is_changed(
+    tmp_path: Path, last: str, said: str, guard: dict[str, Any], remote: bool
+) -> None:
+    """However far behind it stands."""
+    memory, place = MemoryStore(), str(tmp_path / "m.csv")
+    keys = fill(memory, numbered(25))
+    Path(place).write_text("bucket,key\n" + "".join(f"lake,{key}\n" for key in keys) + last + "\n")
+    if remote:
+        engine_on(memory).upload(place, ObjectRef("lists", "m.csv"))
+        place = "s3://lists/m.csv"
+    before = set(memory.objects)
+    tokens, config = DictTokens(), BatchConfig(retry_delay=0, page_keys=10, **guard)
+    with pytest.raises(ConfigError, match=said):
+        engine_on(memory).batch.run(DELETE, ManifestKeys(bucket=BUCKET, place=place), config, BatchRun(tokens=tokens))
+    assert set(memory.objects) == before
+    assert tokens.kept == {}
+
+
+def test_a_manifest_is_read_before_the_first_try_only(tmp_path: Path) -> None:
+    """A later one goes on at once; a plan changes nothing, and reads once. A stop order ends it."""
+    memory, tokens = MemoryStore(), DictTokens()
+    keys = fill(memory, numbered(30))
+    engine_on(memory).upload_bytes(("key\n" + "\n".join(keys)).encode(), ObjectRef("lists", "m.csv"))
+    source = ManifestKeys(bucket=BUCKET, place="s3://lists/m.csv")
+    memory.requests.clear()
+    store = faulty(memory, Fault("delete_many", nth=2, error=KeyboardInterrupt()))
+    config = BatchConfig(retry_delay=0, page_keys=10, max_concurrent=1)
+    with pytest.raises(KeyboardInterrupt):
+        engine_on(store).batch.run(DELETE, source, config, BatchRun(tokens=tokens))
+    assert sent(memory, "get") == 2
+    memory.requests.clear()
+    assert engine_on(memory).batch.run(DELETE, source, config, BatchRun(tokens=tokens)).total == 30
+    assert sent(memory, "get") == 1
+    memory.requests.clear()
+    assert engine_on(memory).batch.plan(DELETE, source).objects == 30
+    assert sent(memory, "get") == 1
+    stopped = Cancellation()
+    stopped.cancel()
+    with pytest.raises(Paused):
+        source.check(engine_on(memory).call(stopped))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -66,6 +68,22 @@ def test_a_key_that_cannot_be_is_named(keys: Any, said: str) -> None:
         KeyList(keys)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (key for key in ("a", "b")), lambda: {"a", "b"}, lambda: frozenset(), lambda: {"a": 1}, lambda: None,
+        lambda: iter(["a"]), lambda: 5, lambda: "a", lambda: b"a",
+    ],
+)  # fmt: skip
+def test_what_is_neither_a_list_nor_a_source_is_refused(make: Callable[[], Any]) -> None:
+    """A generator cannot be read again behind a kill, and a set has no order; nothing is sent."""
+    memory = MemoryStore()
+    for verb in (engine_on(memory).batch.delete, lambda keys: engine_on(memory).batch.copy(keys, "x/")):
+        with pytest.raises(ConfigError, match="keys is a list"):
+            verb(make())
+    assert not memory.requests
+
+
 @pytest.mark.parametrize("position", ["x", "-1", "1.5", "9" * 30, "\u0663"])
 def test_a_position_that_is_none_is_refused(position: str) -> None:
     """A cursor may have been edited."""
@@ -82,6 +100,10 @@ def test_a_position_that_is_none_is_refused(position: str) -> None:
         ({"glob": "**/a.gz"}, ["logs/a.gz"]),
         ({"glob": "logs/?.[gt]z"}, ["logs/a.gz"]),
         ({"glob": "logs/[!a]*"}, ["logs/c.txt"]),
+        ({"glob": "logs/[^a]*"}, ["logs/a.gz"]),
+        ({"glob": "logs/[]a]*"}, ["logs/a.gz"]),
+        ({"glob": "logs/[[a&&b]*"}, ["logs/a.gz"]),
+        ({"glob": "logs/[a||~~]*"}, ["logs/a.gz"]),
         ({"match": "logs/*.gz"}, ["logs/a.gz", "logs/x/b.gz"]),
         ({"regex": r"/[ab]\.gz$"}, ["logs/a.gz", "logs/x/b.gz"]),
         ({"exclude": "logs/x/*"}, ["logs/a.gz", "logs/c.txt"]),
@@ -93,6 +115,14 @@ def test_patterns(choice: dict[str, str], taken: list[str]) -> None:
     """``*`` stops at a slash in a glob, and crosses it in fnmatch."""
     select = Selection(**choice)  # type: ignore[arg-type]
     assert [key for key in ("logs/a.gz", "logs/c.txt", "logs/x/b.gz") if select.takes(_listed(key))] == taken
+
+
+@pytest.mark.filterwarnings("error")
+@given(st.text("^!]ab-z&|~\\\\[", min_size=1, max_size=5), st.sampled_from("^!]abmz-&|~\\\\["))
+def test_brackets_are_those_of_fnmatch(inside: str, character: str) -> None:
+    """Whatever stands in them, a set or none."""
+    select = Selection(glob=f"[{inside}]")
+    assert select.takes(_listed(character)) is fnmatch.fnmatchcase(character, f"[{inside}]")
 
 
 def test_sizes_times_and_classes() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import hashlib
+import io
 import json
+import random
 import re
 import sys
 from pathlib import Path
@@ -56,11 +60,26 @@ def test_the_csv_of_s3_batch_operations(tmp_path: Path) -> None:
     assert _entries(place, header=False) == [KeyEntry("a b+c"), KeyEntry("d", "v1")]
 
 
+def test_a_plain_list_of_keys(tmp_path: Path) -> None:
+    """One column: its keys are as they are, with a header or without. The first line tells which CSV it is."""
+    place = _file(tmp_path, "m.csv", 'a%20b+c\n\n"d,e"\n')
+    assert _entries(place, header=False) == [KeyEntry("a%20b+c"), KeyEntry("d,e")]
+    place = _file(tmp_path, "m.csv", 'Key\na%20b+c\n"d,e"\n')
+    assert _entries(place) == [KeyEntry("a%20b+c"), KeyEntry("d,e")]
+    for text in ("a\nlake,b\n", "lake,b\na\n", "lake,b,v,x\n"):
+        with pytest.raises(ConfigError, match="cells"):
+            _entries(_file(tmp_path, "m.csv", text), header=False)
+
+
+def _md5(place: str | Path) -> str:
+    return hashlib.md5(Path(place).read_bytes(), usedforsecurity=False).hexdigest()
+
+
 def _inventory(tmp_path: Path, schema: str, *rows: str) -> str:
-    _file(tmp_path, "data-1.csv.gz", "".join(row + "\n" for row in rows))
+    data = _file(tmp_path, "data-1.csv.gz", "".join(row + "\n" for row in rows))
     told = {
         "sourceBucket": BUCKET, "fileFormat": "CSV", "fileSchema": schema, "version": "2016-11-30",
-        "files": [{"key": "inventory/lake/data/data-1.csv.gz", "size": 1, "MD5checksum": "x"}],
+        "files": [{"key": "inventory/lake/data/data-1.csv.gz", "size": 1, "MD5checksum": _md5(data)}],
     }  # fmt: skip
     return _file(tmp_path, "manifest.json", json.dumps(told))
 
@@ -97,6 +116,79 @@ def test_an_inventory_does_not_lead_out_of_its_directory(tmp_path: Path) -> None
     Path(place).write_text(json.dumps(told))
     with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
         _entries(str(place))
+
+
+def _in_store(tmp_path: Path, memory: MemoryStore, *names: str) -> str:
+    """Below lists/inventory/lake/, as S3 lays it out."""
+    engine, root = engine_on(memory), "inventory/lake"
+    engine.upload(tmp_path / "data-1.csv.gz", ObjectRef("lists", f"{root}/data/data-1.csv.gz"))
+    for name in ("manifest.json", *names):
+        engine.upload(tmp_path / name, ObjectRef("lists", f"{root}/2026-01-01T00-00Z/{name}"))
+    return f"s3://lists/{root}/2026-01-01T00-00Z/manifest.json"
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+def test_an_inventory_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path, remote: bool) -> None:
+    """Before one of its rows is used. MD5s in capitals are the same; without one there is nothing to compare."""
+    place, memory = _inventory(tmp_path, "Bucket, Key", '"lake","a"'), MemoryStore()
+    told = json.loads(Path(place).read_text())
+    for wanted, fine in ((told["files"][0]["MD5checksum"].upper(), True), (None, True), ("00" * 16, False)):
+        told["files"][0]["MD5checksum"] = wanted
+        Path(place).write_text(json.dumps(told))
+        where = _in_store(tmp_path, memory) if remote else place
+        stream = ManifestKeys(bucket=BUCKET, place=where).entries(_call(memory))
+        if fine:
+            assert next(stream) == KeyEntry("a")
+            stream.close()  # type: ignore[attr-defined]
+        else:
+            with pytest.raises(ConfigError, match=r"data-1\.csv\.gz .* MD5"):
+                next(stream)
+
+
+def test_an_inventory_file_in_a_store_is_read_as_it_was_compared(tmp_path: Path) -> None:
+    """Another object in its place is not read on."""
+    memory = MemoryStore()
+    rows = [f'"lake","{random.Random(number).random()}"' for number in range(200_000)]
+    _inventory(tmp_path, "Bucket, Key", *rows)
+    place = _in_store(tmp_path, memory)
+    ref = ObjectRef("lists", "inventory/lake/data/data-1.csv.gz")
+
+    def replace_it() -> None:
+        engine_on(memory).upload_bytes(b"other", ref)
+
+    # The manifest, its checksum, the file to compare it, and the file to use it.
+    with pytest.raises(PreconditionFailed):
+        _entries(place, _call(memory, Fault("get", nth=4, call=replace_it)))
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+@pytest.mark.parametrize("fine", [True, False])
+def test_an_inventorys_own_checksum_is_compared(tmp_path: Path, remote: bool, fine: bool) -> None:
+    """Where it lies beside the manifest, as S3 writes it."""
+    place, memory = _inventory(tmp_path, "Bucket, Key", '"lake","a"'), MemoryStore()
+    (tmp_path / "manifest.checksum").write_text((_md5(place) if fine else "0" * 32) + "\n")
+    where = _in_store(tmp_path, memory, "manifest.checksum") if remote else place
+    if fine:
+        assert _entries(where, _call(memory)) == [KeyEntry("a")]
+    else:
+        with pytest.raises(ConfigError, match=r"manifest\.checksum"):
+            _entries(where, _call(memory))
+
+
+def test_an_inventory_that_was_synced_to_a_disk(tmp_path: Path) -> None:
+    """Its data lie in the directory beside that of the day, under the name that S3 gave them."""
+    (tmp_path / "2026-01-01T00-00Z").mkdir()
+    (tmp_path / "data").mkdir()
+    made = Path(_inventory(tmp_path, "Bucket, Key", '"lake","a"'))
+    (tmp_path / "data-1.csv.gz").rename(tmp_path / "data" / "data-1.csv.gz")
+    place = made.rename(tmp_path / "2026-01-01T00-00Z" / "manifest.json")
+    assert _entries(str(place)) == [KeyEntry("a")]
+    told = json.loads(place.read_text())
+    for key in ("../../x", "..", "data/..", "/", ""):
+        told["files"][0]["key"] = key
+        place.write_text(json.dumps(told))
+        with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
+            _entries(str(place))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +230,47 @@ def test_a_packed_manifest_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ConfigError, match="cannot be unpacked"):
         _entries(str(path))
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["file", "object"])
+def test_a_packed_manifest_that_was_damaged_is_a_configerror(tmp_path: Path, remote: bool) -> None:
+    """Wherever the damage is; the library's own errors do not come through."""
+    rng, memory, seen = random.Random(7), MemoryStore(), list[str]()
+    whole = gzip.compress(("key\n" + "".join(f"key-{rng.random()}\n" for _ in range(3000))).encode(), mtime=0)
+    for at in range(0, len(whole), 997):
+        damaged = bytearray(whole)
+        damaged[at : at + 8] = bytes(255 - byte for byte in damaged[at : at + 8])
+        place = str(tmp_path / "m.csv.gz")
+        Path(place).write_bytes(damaged)
+        if remote:
+            place = "s3://lists/m.csv.gz"
+            engine_on(memory).upload_bytes(bytes(damaged), ObjectRef.parse(place))
+        with pytest.raises(ConfigError, match=r"m\.csv\.gz") as caught:
+            _entries(place, _call(memory))
+        seen.append(type(caught.value.__cause__).__name__)
+    assert "error" in seen  # zlib's own
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SourceError, as for a file that is not there."""
+
+    class Failing(io.BytesIO):
+        def read(self, *size: Any) -> bytes:
+            raise OSError(errno.EIO, "made up")
+
+        readline = read
+
+    monkeypatch.setattr("builtins.open", lambda *_, **__: Failing(b"x" * 100))
+    for name in ("m.csv", "m.jsonl", "m.csv.gz", "m.parquet", "manifest.json"):
+        with pytest.raises(SourceError, match="made up"):
+            _entries(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("size", ["1e999", "NaN", '"1.5"', "[1]", '{"a": 1}'])
+def test_a_size_that_is_none_is_a_configerror(tmp_path: Path, size: str) -> None:
+    """Whatever JSON calls a number."""
+    with pytest.raises(ConfigError, match="line 1"):
+        _entries(_file(tmp_path, "m.jsonl", f'{{"key": "a", "size": {size}}}\n'))
 
 
 def test_a_line_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
@@ -227,6 +360,30 @@ def test_a_parquet_manifest_without_keys_is_refused(tmp_path: Path) -> None:
         _entries(_file(tmp_path, "n.parquet", b"PAR1 and nothing else"))
     with pytest.raises(ConfigError, match=r"row 2 of .* bucket 'other'"):
         _entries(str(_parquet(tmp_path / "o.parquet", bucket=[BUCKET, "other"], key=["a", "b"])))
+
+
+def test_a_damaged_parquet_manifest_is_a_configerror(tmp_path: Path) -> None:
+    """Wherever the damage is, if it can be seen: whichever of Arrow's and Python's errors it makes."""
+    place = _parquet(tmp_path / "m.parquet", key=[f"some/key/{number}" for number in range(300)])
+    whole, kinds = place.read_bytes(), set[str]()
+    for at in range(0, len(whole), 61):
+        for damage in (b"\xff" * 16, b"\x00" * 16):
+            place.write_bytes(whole[:at] + damage + whole[at + 16 :])
+            try:
+                _entries(str(place))
+            except ConfigError as exc:
+                kinds.add(type(exc.__cause__).__name__)
+    assert {"OSError", "ArrowInvalid"} <= kinds
+
+
+def test_what_the_store_says_comes_through_parquet(tmp_path: Path) -> None:
+    """A reset connection is no bad manifest."""
+    memory = MemoryStore()
+    place = _parquet(tmp_path / "m.parquet", key=["a"])
+    engine_on(memory).upload(place, ObjectRef("lists", "m.parquet"))
+    lost = ConnectionLost("made up", RequestContext("GetObject", "lists"))
+    with pytest.raises(ConnectionLost):
+        _entries("s3://lists/m.parquet", _call(memory, Fault("get", times=None, error=lost)))
 
 
 def test_an_inventory_in_parquet(tmp_path: Path) -> None:
