@@ -272,6 +272,7 @@ class CopyFlow:
         """
         if info.version_id is not None:
             return
-        expected = receipt.etag if self._of_the_newest else info.etag
+        # Without versions there is one object at a key, however it is named.
+        expected = receipt.etag if self._onto_itself else info.etag
         if self._call.store.head(self._source).etag != expected:
             raise PreconditionFailed(f"{info.ref.uri} was replaced while it was copied; the copy may be of either")
