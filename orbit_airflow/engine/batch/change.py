@@ -14,6 +14,7 @@ from orbit_airflow.engine.batch.copying import copy_of, forget_copy
 from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.batch.second_look import SecondLook, made_before
 from orbit_airflow.engine.batch.work import Hands, Worker
+from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy import copied_in_parts
 from orbit_airflow.engine.copy_plan import not_kept
 from orbit_airflow.engine.errors import (
@@ -107,6 +108,11 @@ class Copy(_Changing):
         if not key.startswith(self.strip_prefix):
             raise ConfigError(f"the key does not begin with strip_prefix {self.strip_prefix!r}: {key!r}")
         return ObjectRef(self.target_bucket, self.dest_prefix + key[len(self.strip_prefix) :])
+
+    def lists_own_output(self, call: Call, where: KeyPrefix) -> bool:
+        """Whether a copy to ``where`` is seen by a listing of it: in one store, yes."""
+        del call, where
+        return True
 
     def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One copy; when it may have been made, the target is looked at first."""
