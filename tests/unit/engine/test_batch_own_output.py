@@ -84,9 +84,9 @@ def test_another_bucket_and_a_list_do_not_feed_on_themselves() -> None:
 
 
 def _streamed(reader: Any, writer: Any, folder: Path) -> Any:
-    engines = {"reader": engine_on(reader), "writer": engine_on(writer)}
-    work = StreamedCopy(bucket=BUCKET, dest_prefix="data/z-", directory=str(folder), **engines)
-    return engines["reader"].batch.run(work, _prefix(), SMALL)
+    ours, theirs = engine_on(reader), engine_on(writer)
+    work = StreamedCopy(bucket=BUCKET, dest_prefix="data/z-", directory=str(folder), reader=ours, writer=theirs)
+    return ours.batch.run(work, _prefix(), SMALL)
 
 
 def test_two_connections_may_lead_to_one_bucket(tmp_path: Path) -> None:
