@@ -57,7 +57,7 @@ def compare_versions(call: Call, first: ObjectRef, second: ObjectRef, *, read_by
     if first == second:
         differs, how = False, Decision.SAME_VERSION
     if differs is None and read_bytes:
-        differs, how = _bytes_differ(call, one, other), Decision.BYTES
+        differs, how = bytes_differ(call, one, other), Decision.BYTES
     return VersionComparison(
         first=one,
         second=other,
@@ -92,7 +92,10 @@ def _of_bytes(info: ObjectInfo) -> bool:
     return not managed and _MD5.fullmatch(info.etag) is not None
 
 
-def _bytes_differ(call: Call, one: ObjectInfo, other: ObjectInfo) -> bool:
+def bytes_differ(call: Call, one: ObjectInfo, other: ObjectInfo) -> bool:
+    """Read both, which are of one size, at once and in constant memory until the first difference. PreconditionFailed
+    when one of them is replaced meanwhile.
+    """
     with _Reading(call, one) as left, _Reading(call, other) as right:
         views = memoryview(bytearray(BLOCK)), memoryview(bytearray(BLOCK))
         for start in range(0, one.size, BLOCK):

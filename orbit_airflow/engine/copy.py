@@ -150,7 +150,11 @@ class CopyFlow:
             )
         )
         tags = self._tags_at_risk(info, request)
-        receipt, integrity = self._proved(info, self._accepted(info, request))
+        answer, sent = self._accepted(info, request)
+        receipt, integrity = self._proved(info, answer)
+        if sent is not request:
+            # It is an old version, whose tags are where they were.
+            tags = self._tags_at_risk(info, sent)
         made = replace(self._target, version_id=receipt.version_id)
         self._tagged_again = set_dropped_tags(self._call.store, made, receipt.etag, tags, self._call.notice)
         outcome = Outcome(receipt.etag, info.size, integrity, None, receipt.version_id, receipt.checksum)
@@ -176,17 +180,17 @@ class CopyFlow:
             tagged_again=self._tagged_again or (self._flow is not None and self._flow.tagged_again),
         )
 
-    def _accepted(self, info: ObjectInfo, request: CopyRequest) -> WriteReceipt:
-        """The answer to the one request, which some stores must be sent in other words."""
+    def _accepted(self, info: ObjectInfo, request: CopyRequest) -> tuple[WriteReceipt, CopyRequest]:
+        """The answer to the one request, which some stores must be sent in other words; and what was sent."""
         try:
-            return self._copied(info, request)
+            return self._copied(info, request), request
         except InvalidRequest:
             again = copy_request(self._source, info, self._options, in_parts=True)
             if request.source.version_id is None or not self._onto_itself or again == request:
                 raise
             # Some stores do not see that an old version of a key is another object than the one it shows.
             self._call.notice("the store takes it for a copy onto itself; sending the metadata again as if changed")
-            return self._copied(info, again)
+            return self._copied(info, again), again
 
     def _copied(self, info: ObjectInfo, request: CopyRequest) -> WriteReceipt:
         """One CopyObject; when its answer was lost, the target is looked at before it is sent again."""
@@ -272,6 +276,7 @@ class CopyFlow:
         """
         if info.version_id is not None:
             return
-        expected = receipt.etag if self._of_the_newest else info.etag
+        # Without versions there is one object at a key, however it is named.
+        expected = receipt.etag if self._onto_itself else info.etag
         if self._call.store.head(self._source).etag != expected:
             raise PreconditionFailed(f"{info.ref.uri} was replaced while it was copied; the copy may be of either")

@@ -32,13 +32,16 @@ MAX_PATTERN = 1024
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One object of a batch, with what its source happens to know of it (None: not told)."""
+    """One object of a batch, with what its source happens to know of it (None: not told). ``listed``: by a listing of
+    this very run; what a manifest says may be old.
+    """
 
     key: str
     version_id: str | None = None
     size: int | None = None
     etag: str | None = None
     storage_class: str | None = None
+    listed: bool = False
 
     def ref(self, bucket: str) -> ObjectRef:
         """Its address. ConfigError for a key that S3 cannot hold."""
@@ -308,7 +311,7 @@ class PrefixKeys:
                 after = item.key
             if page.objects:
                 taken = (item for item in page.objects if self.select.takes(item))
-                entries = tuple(KeyEntry(i.key, None, i.size, i.etag, i.storage_class) for i in taken)
+                entries = tuple(KeyEntry(i.key, None, i.size, i.etag, i.storage_class, listed=True) for i in taken)
                 yield KeyPage(entries, page.objects[-1].key, len(page.objects))
             request_token = page.continuation_token
             if request_token is None:

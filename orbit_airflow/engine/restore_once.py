@@ -17,6 +17,7 @@ from orbit_airflow.engine.model import ObjectRef
 from orbit_airflow.engine.options import CopyOptions
 from orbit_airflow.engine.progress import OperationReporter
 from orbit_airflow.engine.runner import Cancellation
+from orbit_airflow.engine.tags import set_dropped_tags, set_tags_of_interrupted
 from orbit_airflow.engine.token import TokenStore, state_key
 from orbit_airflow.engine.versioning import ListedVersion
 from orbit_airflow.engine.versions import RestoreResult, version_at, versions_of
@@ -49,6 +50,7 @@ def restore_once(
         else:
             made = _made(call, ref, kept)
             if made is not None:
+                _settle_tags(call, ref, made, options)
                 call.notice(f"an earlier try has restored {ref.uri}: its copy is version {made.version_id}")
                 return RestoreResult(ref=key, version_id=made.version_id, changed=True)
     return engine.versions.restore_version(
@@ -75,6 +77,15 @@ def _made(call: Call, ref: ObjectRef, before: str) -> ListedVersion | None:
         return None
     found = compare_versions(call, ref, newest[0].ref(ref.bucket), read_bytes=True)
     return newest[0] if found.content_differs is False else None
+
+
+def _settle_tags(call: Call, ref: ObjectRef, made: ListedVersion, options: CopyOptions) -> None:
+    """The killed try may not have come to them."""
+    copy = made.ref(ref.bucket)
+    if options.tags is None:
+        set_tags_of_interrupted(call.store, ref, copy, made.etag, call.notice)
+    else:
+        set_dropped_tags(call.store, copy, made.etag, options.tags, call.notice)
 
 
 def _target(ref: ObjectRef, options: CopyOptions) -> str:

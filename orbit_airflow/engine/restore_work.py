@@ -27,6 +27,7 @@ from orbit_airflow.engine.options import CopyOptions
 from orbit_airflow.engine.plan_file import Line
 from orbit_airflow.engine.remove import delete_object
 from orbit_airflow.engine.restore_prefix import Action, PlannedAction
+from orbit_airflow.engine.tags import set_tags_of_interrupted
 from orbit_airflow.engine.token import NoTokens, TokenStore
 from orbit_airflow.engine.versioning import ListedVersion
 from orbit_airflow.engine.versions import versions_of
@@ -142,6 +143,8 @@ class ApplyRestore(_Looking):
             return KeyOutcome.done(entry, delete_object(call, ObjectRef(self.bucket, entry.key)).version_id)
         if above:
             _expect(self.bucket, entry, len(above) == 1 and _same(call, self.bucket, entry, above[0]))
+            made = above[0].ref(self.bucket)
+            set_tags_of_interrupted(call.store, entry.wanted(self.bucket), made, above[0].etag, call.notice)
             return KeyOutcome.done(entry, above[0].version_id)
         tokens = self.tokens if (entry.size or 0) > call.config.limits.max_put_size else NoTokens()
         key = ObjectRef(self.bucket, entry.key)

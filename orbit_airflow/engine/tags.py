@@ -51,6 +51,23 @@ def set_dropped_tags(
     return True
 
 
+def set_tags_of_interrupted(
+    store: TransferStore, source: ObjectRef, made: ObjectRef, etag: str, notice: Callable[[str], None]
+) -> None:
+    """``made`` is a copy of the version ``source`` by an earlier try, which may have been killed before it had set the
+    tags that the store dropped. If the copy has none, it gets those of its source; as ``set_dropped_tags``.
+    """
+    try:
+        there, wanted = _asked(store, made)[1], store.get_tags(source)
+    except (CredentialsExpired, ClockSkewed):
+        raise
+    except (AccessDenied, Unsupported) as exc:
+        notice(f"whether the earlier copy has its tags is not proved ({exc.message})")
+        return
+    if not there:
+        set_dropped_tags(store, made, etag, wanted, notice)
+
+
 def _asked(store: TransferStore, made: ObjectRef) -> tuple[ObjectRef, Pairs]:
     try:
         return made, store.get_tags(made)

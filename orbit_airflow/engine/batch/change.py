@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from orbit_airflow.engine.batch.copying import copy_of, forget_copy
 from orbit_airflow.engine.batch.result import KeyOutcome
-from orbit_airflow.engine.batch.second_look import made_before
+from orbit_airflow.engine.batch.second_look import SecondLook, made_before
 from orbit_airflow.engine.batch.work import Hands, Worker
 from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy import copied_in_parts
@@ -32,6 +32,7 @@ from orbit_airflow.engine.storage_class import StorageClass
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ADDED_VERSION = "where versions are kept, each object gains a version, and the old one is still billed"
 _ACLS = "an object's own ACL is not copied: S3 gives each copy the bucket's default; and a Last-Modified of its own"
+_OLDER = "an older version cannot be changed: its copy would become the newest one"
 _MINIMUM_DAYS = {
     "STANDARD_IA": 30, "ONEZONE_IA": 30, "GLACIER_IR": 90, "GLACIER": 90, "DEEP_ARCHIVE": 180,
 }  # fmt: skip
@@ -108,6 +109,11 @@ class Copy(_Changing):
             raise ConfigError(f"the key does not begin with strip_prefix {self.strip_prefix!r}: {key!r}")
         return ObjectRef(self.target_bucket, self.dest_prefix + key[len(self.strip_prefix) :])
 
+    def lists_own_output(self, call: Call, where: KeyPrefix) -> bool:
+        """Whether a copy to ``where`` is seen by a listing of it: in one store, yes."""
+        del call, where
+        return True
+
     def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One copy; when it may have been made, the target is looked at first."""
         source, target = entry.ref(self.bucket), self.target(entry.key)
@@ -148,19 +154,26 @@ class ChangeStorageClass(_Changing):
     def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object."""
         here = f"it is in {self.storage_class} already"
-        if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
+        if self._listed_there(entry) and not again:
             return KeyOutcome.skipped(entry, here)
-        info = _present(hands.call, self.bucket, entry)
+        options = CopyOptions(storage_class=self.storage_class)
+        info = hands.call.store.head(ObjectRef(self.bucket, entry.key))
         if _class_of(info.storage_class) == self.storage_class:
+            _refuse_older(hands, entry, info, options)
             _settle_if(again, hands, info)
             return KeyOutcome.skipped(entry, here)
+        _refuse_another(entry, info)
         _refuse_archived(info)
-        options = CopyOptions(storage_class=self.storage_class, if_match=info.etag)
+        options = replace(options, if_match=info.etag)
         return _onto_itself(hands, info, entry, options)
 
+    def _listed_there(self, entry: KeyEntry) -> bool:
+        told = entry.listed and entry.storage_class is not None
+        return told and _class_of(entry.storage_class) == self.storage_class
+
     def requests(self, entry: KeyEntry) -> Counter[str]:
-        """Nothing for what is there already."""
-        if entry.storage_class is not None and _class_of(entry.storage_class) == self.storage_class:
+        """Nothing for what a listing shows there already."""
+        if self._listed_there(entry):
             return Counter()
         return Counter({"HeadObject": 1, "CopyObject": 1})
 
@@ -200,14 +213,17 @@ class UpdateMetadata(_Changing):
 
     def change(self, hands: Hands, entry: KeyEntry, *, again: bool) -> KeyOutcome:
         """One object; what has the metadata already is skipped. The engine's mark of the upload is not kept."""
-        info = _present(hands.call, self.bucket, entry)
+        info = hands.call.store.head(ObjectRef(self.bucket, entry.key))
         had = {name: value for name, value in info.metadata if name != MARK}
         wanted = dict(self.metadata) if self.replace else {**had, **dict(self.metadata)}
+        options = CopyOptions(metadata=tuple(sorted(wanted.items())))
         if wanted == had:
+            _refuse_older(hands, entry, info, options)
             _settle_if(again, hands, info)
             return KeyOutcome.skipped(entry, "it has this metadata already")
+        _refuse_another(entry, info)
         _refuse_archived(info)
-        options = CopyOptions(metadata=tuple(sorted(wanted.items())), if_match=info.etag)
+        options = replace(options, if_match=info.etag)
         return _onto_itself(hands, info, entry, options)
 
     def requests(self, entry: KeyEntry) -> Counter[str]:
@@ -262,15 +278,28 @@ def _class_of(name: str | None) -> str:
     return name or "STANDARD"
 
 
-def _present(call: Call, bucket: str, entry: KeyEntry) -> ObjectInfo:
-    """The newest version, which is the only one that can be changed."""
-    info = call.store.head(ObjectRef(bucket, entry.key))
-    if entry.version_id not in (None, info.version_id, "null"):
-        raise ConfigError("an older version cannot be changed: its copy would become the newest one")
+def _names(entry: KeyEntry, info: ObjectInfo) -> bool:
+    """True when the newest version is the one that is meant. Where no versions are kept, the only one is "null"."""
+    return entry.version_id in (None, info.version_id) or (entry.version_id == "null" and info.version_id is None)
+
+
+def _refuse_another(entry: KeyEntry, info: ObjectInfo) -> None:
+    """Before it is written: only the newest version can be changed, and only as the object that was listed."""
+    if not _names(entry, info):
+        raise ConfigError(_OLDER)
     if entry.etag is not None and entry.etag != info.etag:
-        context = RequestContext("HeadObject", bucket, entry.key)
+        context = RequestContext("HeadObject", info.ref.bucket, info.ref.key)
         raise PreconditionFailed("the object is not the one that was listed; it was replaced meanwhile", context)
-    return info
+
+
+def _refuse_older(hands: Hands, entry: KeyEntry, info: ObjectInfo, options: CopyOptions) -> None:
+    """The newest version is as wished. If another one is meant, the newest must be its copy, made by a killed try."""
+    if _names(entry, info):
+        return
+    meant = hands.call.store.head(entry.ref(info.ref.bucket))
+    target = ObjectRef(info.ref.bucket, entry.key)
+    if not SecondLook(hands=hands, info=meant, target=target, options=options).proves(info):
+        raise ConfigError(_OLDER)
 
 
 def _refuse_archived(info: ObjectInfo) -> None:

@@ -7,10 +7,11 @@ A wrong yes would be a success without a copy, a wrong no is one more version. S
 - of a copy in parts, the first half of its mark, which names source, target and wish;
 - where the source was uploaded in parts, its ETag is that of no bytes, and the copy's is the MD5 of all of them. Then
   the store is asked to make one part of the whole source, in an upload that is thrown away: the ETag (or CRC32) of that
-  part is what the copy's must be. That costs what the copy would, and makes no version.
+  part is what the copy's must be. That costs what the copy would, and makes no version;
+- the bytes themselves, where ETags need not be MD5s (KMS keys) and no checksums compare, and where another copy would
+  be a version more, or may not replace this one: both are read, until the first difference.
 
-Where none of these can be had (ETags that are no MD5s, as under KMS keys, without comparable checksums; no right to
-begin an upload) the copy is made again.
+Where none of these can be had (no right to begin an upload or to read; archived) the copy is made again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from orbit_airflow.engine.batch.work import Hands
+from orbit_airflow.engine.compare import bytes_differ
 from orbit_airflow.engine.copy import copied_in_parts
 from orbit_airflow.engine.copy_job import crc32_of
 from orbit_airflow.engine.copy_parts import made_in_parts
@@ -33,7 +35,9 @@ from orbit_airflow.engine.errors import (
     CredentialsExpired,
     InvalidRequest,
     NotFound,
+    ObjectArchived,
     OrbitError,
+    PreconditionFailed,
     StoreError,
     Unsupported,
 )
@@ -80,8 +84,7 @@ def likeness(found: ObjectInfo, source: ObjectInfo, options: CopyOptions) -> Lik
         return Likeness.SAME if one.value == other.value else Likeness.OTHER
     if found.etag == source.etag:
         return Likeness.SAME
-    by_parts = "-" in source.etag + found.etag
-    return Likeness.UNPROVED if by_parts else Likeness.OTHER
+    return Likeness.UNPROVED
 
 
 def _unmarked(metadata: Pairs) -> list[tuple[str, str]]:
@@ -137,7 +140,34 @@ class SecondLook:
         if self._in_parts:
             request = copy_request(self.info.ref, self.info, self.options, in_parts=True)
             return made_in_parts(found, self.info, copy_hash(self.info.ref, self.target), request)
-        return self._part_proves(found)
+        by_parts = "-" in self.info.etag + found.etag
+        return (by_parts and self._part_proves(found)) or self._bytes_prove(found)
+
+    def _bytes_prove(self, found: ObjectInfo) -> bool:
+        """By reading both; where a copy that is made again does no harm, that is the cheaper way."""
+        harmless = self.options.replace and found.version_id in (None, "null")
+        if harmless or self._source_is_gone:
+            return False
+        call = self.hands.call
+        call.notice("an earlier try may have made this copy, and only its bytes can tell; reading source and target")
+        self.hands.untimed()
+        source = replace(
+            self.info, ref=replace(self.info.ref, version_id=self.info.ref.version_id or self.info.version_id)
+        )
+        made = replace(found, ref=replace(self.target, version_id=found.version_id))
+        try:
+            return not bytes_differ(call, source, made)
+        except (CredentialsExpired, ClockSkewed):
+            raise
+        except (AccessDenied, InvalidRequest, NotFound, ObjectArchived, PreconditionFailed) as exc:
+            call.notice(f"the bytes cannot be compared ({exc.message})")
+            return False
+
+    @property
+    def _source_is_gone(self) -> bool:
+        """A copy onto itself that keeps no version is where its source was."""
+        onto_itself = (self.info.ref.bucket, self.info.ref.key) == (self.target.bucket, self.target.key)
+        return onto_itself and self.info.version_id in (None, "null")
 
     def _part_proves(self, found: ObjectInfo) -> bool:
         """The whole source as one part, made by the store and thrown away."""
@@ -146,9 +176,7 @@ class SecondLook:
             return False
         if not 0 < self.info.size <= call.config.limits.max_part_size:
             return False
-        onto_itself = (self.info.ref.bucket, self.info.ref.key) == (self.target.bucket, self.target.key)
-        if onto_itself and self.info.version_id in (None, "null"):
-            # There is no source any more.
+        if self._source_is_gone:
             return False
         call.notice("an earlier try may have made this copy; the store is asked for a part to compare it with")
         self.hands.untimed()

@@ -14,6 +14,7 @@ from orbit_airflow.engine.batch.result import KeyOutcome
 from orbit_airflow.engine.batch.scratch import scratch
 from orbit_airflow.engine.batch.second_look import Likeness, likeness
 from orbit_airflow.engine.batch.work import AboutAll, Hands, Worker
+from orbit_airflow.engine.call import Call
 from orbit_airflow.engine.copy_plan import compared, copy_request, not_kept
 from orbit_airflow.engine.copy_token import copy_hash
 from orbit_airflow.engine.errors import (
@@ -38,6 +39,7 @@ from orbit_airflow.engine.model import (
 from orbit_airflow.engine.options import DownloadOptions, UploadOptions
 from orbit_airflow.engine.proof import MARK
 from orbit_airflow.engine.resilience.pace import Pace
+from orbit_airflow.engine.store import ListRequest
 from orbit_airflow.engine.token import state_key, target_hash
 
 T = TypeVar("T")
@@ -66,6 +68,23 @@ class StreamedCopy(Copy):
     def __post_init__(self) -> None:
         """The same address in another store is another object."""
         self._check_addresses()
+
+    def lists_own_output(self, call: Call, where: KeyPrefix) -> bool:
+        """Whether both connections lead to one bucket: the writer is shown the first object of the listing. Where it
+        may not look, they are taken for two.
+        """
+        first = next(iter(call.store.list_objects(ListRequest(where=where, max_keys=1)).objects), None)
+        if first is None:
+            return False
+        ref = ObjectRef(where.bucket, first.key)
+        one = call.store.head(ref)
+        try:
+            other = self.writer.get_metadata(ref)
+        except (AccessDenied, NotFound):
+            return False
+        return all(
+            getattr(one, name) == getattr(other, name) for name in ("etag", "size", "version_id", "last_modified")
+        )
 
     def words(self) -> list[object]:
         """What is copied whereto; the engines are how."""

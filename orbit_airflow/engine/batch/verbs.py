@@ -13,6 +13,7 @@ from orbit_airflow.engine.batch.delete import Delete
 from orbit_airflow.engine.batch.estimate import BatchPlan, ManifestWriter, Prices, planned
 from orbit_airflow.engine.batch.flow import BatchFlow, BatchJob
 from orbit_airflow.engine.batch.guards import check_report
+from orbit_airflow.engine.batch.own_output import refuse_own_output
 from orbit_airflow.engine.batch.report import Report, report_at
 from orbit_airflow.engine.batch.result import BatchResult
 from orbit_airflow.engine.batch.token import batch_target
@@ -81,6 +82,7 @@ class Batches:
         check_report(told.report, source)
         with OperationReporter(told.reporter) as reporter:
             call = engine.call(told.cancel, reporter)
+            refuse_own_output(call, work, source)
             pace = Pace(chosen.max_concurrent, chosen.rate_limit, sleep=call.cancel.sleep, clock=call.monotonic)
             store = engine.paced_store(call, pace, chosen.policy)
             job = BatchJob(
@@ -116,6 +118,7 @@ class Batches:
         """
         call = self._engine.call(cancel)
         work, source = with_versions(work, source_of(keys))
+        refuse_own_output(call, work, source)
         with ExitStack() as stack:
             if manifest is None:
                 return planned(call, work, source, prices=prices or Prices(), write=_nowhere)
@@ -135,7 +138,9 @@ class Batches:
         self, keys: Keys, dest_prefix: str, config: BatchConfig | None = None, how: BatchRun | None = None, *,
         dest_bucket: str | None = None, strip_prefix: str = "", options: CopyOptions | None = None,
     ) -> BatchResult:  # fmt: skip
-        """Copy to ``dest_prefix`` + key (without ``strip_prefix``); see ``Copy``."""
+        """Copy to ``dest_prefix`` + key (without ``strip_prefix``); see ``Copy``. ConfigError for a prefix of which the
+        copies would be a part.
+        """
         work = Copy(
             bucket=self._bucket(), dest_prefix=dest_prefix, dest_bucket=dest_bucket, strip_prefix=strip_prefix,
             options=options or CopyOptions(),

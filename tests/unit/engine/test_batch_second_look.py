@@ -10,7 +10,7 @@ import pytest
 from orbit_airflow.engine import BatchConfig, CopyOptions
 from orbit_airflow.engine.batch import ChangeStorageClass
 from orbit_airflow.engine.batch.verbs import BatchRun
-from orbit_airflow.engine.errors import AccessDenied, ConnectionLost, RequestContext
+from orbit_airflow.engine.errors import AccessDenied, ConnectionLost, ObjectArchived, RequestContext
 from orbit_airflow.engine.model import ObjectAttributes, ObjectRef
 from orbit_airflow.engine.options import UploadOptions
 from orbit_airflow.engine.plan import StoreLimits
@@ -96,19 +96,47 @@ def test_our_own_copy_is_proved_and_not_made_twice(tmp_path: Any, kind: str) -> 
     assert [token["op"] for token in tokens.kept.values()] == ["batch"]
 
 
-def test_where_nothing_can_prove_it_the_copy_is_made_again(tmp_path: Any) -> None:
-    """ETags that are no MD5s: a second version is the lesser harm than somebody else's bytes."""
+@pytest.mark.parametrize("error", [AccessDenied("no"), ObjectArchived("frozen")])
+def test_where_nothing_can_prove_it_the_copy_is_made_again(tmp_path: Any, error: Exception) -> None:
+    """ETags that are no MD5s, and unreadable: a second version is the lesser harm than somebody else's bytes."""
     memory, tokens = _lake(tmp_path, checksums=False, opaque_etags=True), DictTokens()
     _killed(memory, tokens)
-    assert _copy(memory, tokens).successful == 1
+    assert _copy(FaultyStore(memory, [Fault("get", times=None, error=error)]), tokens).successful == 1
     assert len(memory.versions(TARGET)) == 2
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("uploaded", ["in parts", "at once"])
+def test_the_bytes_prove_what_no_etag_does(tmp_path: Any, uploaded: str, versioned: bool, replaces: bool) -> None:
+    """Where a copy that is made again is a version more, or fails because of our own. Else reading is not worth it."""
+    memory, tokens = _lake(tmp_path, checksums=False, opaque_etags=True, versioned=versioned), DictTokens()
+    if uploaded == "at once":
+        memory.put(SOURCE, BytesBody(DATA), PartDigests(), KEPT, if_none_match=False)
+    options = CopyOptions(replace=replaces)
+    _killed(memory, tokens, options=options)
+    memory.requests.clear()
+    assert _copy(memory, tokens, options).successful == 1
+    assert len(memory.versions(TARGET)) == 1
+    assert (sent(memory, "copy"), sent(memory, "get")) == ((0, 2) if versioned or not replaces else (1, 0))
+
+
+def test_other_bytes_under_an_etag_that_says_nothing_are_not_ours(tmp_path: Any) -> None:
+    """Of the same size, metadata and class: with replace=False they stay, and the key fails."""
+    memory, tokens = _lake(tmp_path, checksums=False, opaque_etags=True), DictTokens()
+    options = CopyOptions(replace=False)
+    _killed(memory, tokens, when="before", options=options)
+    _foreign(memory)
+    result = _copy(memory, tokens, options)
+    assert (result.failed, memory.read(TARGET)) == (1, bytes(len(DATA)))
 
 
 def test_who_may_not_ask_copies_again(tmp_path: Any) -> None:
     """The key does not fail for the sake of a proof."""
     memory, tokens = _lake(tmp_path, checksums=False), DictTokens()
     _killed(memory, tokens)
-    denied = FaultyStore(memory, [Fault("create", times=None, error=AccessDenied("no"))])
+    no = AccessDenied("no")
+    denied = FaultyStore(memory, [Fault("create", times=None, error=no), Fault("get", times=None, error=no)])
     assert _copy(denied, tokens).successful == 1
     assert len(memory.versions(TARGET)) == 2
 
