@@ -56,6 +56,8 @@ class OrbitBatchOperator(OrbitTransferOperator):
     BatchFailed is raised when more keys failed than ``allowed_failures``; Airflow does not retry that, since each key
     had its retries. A task that is cleared then does the batch again, and skips what is as it should be.
 
+    **Outlets.** An event of each outlet Asset and AssetAlias says the verb, the counts and the places.
+
     The result, as XCom ``return_value``, is a dict of ``verb``, ``bucket``, ``total``, ``successful``, ``failed``,
     ``skipped``, ``duration`` (seconds, of the last try), ``errors`` (the first 20: ``key``, ``message``, ``code``),
     ``report``, ``complete``, ``resumed`` and ``try_number``. With ``dry_run`` it is the plan: ``objects``, ``bytes``,
@@ -77,7 +79,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param min_size: of a prefix, only objects of so many bytes or more.
     :param max_size: of a prefix, only objects of so many bytes or fewer.
     :param storage_classes: of a prefix, only objects of these classes.
-    :param dry_run: change nothing, and return the plan.
+    :param dry_run: change nothing, and return the plan; outlets of the task have no event then.
     :param plan_manifest: with ``dry_run``, a path or ``s3://bucket/key`` that ends in ``.jsonl``, to which the keys are
         written; a later task with ``manifest`` of it does exactly what was planned (templated).
     :param report: where each key's outcome is written as a JSON line: a path, or ``s3://bucket/prefix/`` (templated). A

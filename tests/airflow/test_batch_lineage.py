@@ -12,6 +12,8 @@ from airflow.providers.openlineage.extractors.base import DefaultExtractor
 from airflow.sdk import Asset, AssetAlias
 from openlineage.client.serde import Serde
 
+from orbit_airflow.engine.model import KeyPrefix
+from orbit_airflow.operators._batch_lineage import BatchEnds, lineage_of_batch
 from orbit_airflow.operators.batch import (
     OrbitS3BatchCopyOperator,
     OrbitS3BatchDeleteOperator,
@@ -183,6 +185,15 @@ def test_a_deleted_prefix_was_dropped(run_try: RunTry, dag: Any, comms: FakeComm
     if not filters:
         assert json.loads(Serde.to_json(target))["facets"]["lifecycleStateChange"]["lifecycleStateChange"] == "DROP"
     assert target.outputFacets == {}
+
+
+@pytest.mark.parametrize(("failed", "dropped"), [(0, True), (1, False)])
+def test_what_could_not_be_deleted_is_still_there(failed: int, dropped: bool) -> None:
+    """Also when so many failures are allowed."""
+    ends = BatchEnds(changed=KeyPrefix(BUCKET, "logs/"), everything=True)
+    summary = {"verb": "delete", "successful": 5, "skipped": 0, "failed": failed}
+    (target,) = lineage_of_batch(ends, summary).outputs
+    assert ("lifecycleStateChange" in target.facets) is dropped
 
 
 @pytest.mark.parametrize(("kind", "arguments"), CHANGES)
