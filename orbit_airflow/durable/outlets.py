@@ -30,6 +30,42 @@ def emit_assets(context: Context, summary: Mapping[str, Any], log: Any) -> None:
         log.warning("the asset events of this transfer could not be made; the transfer itself is done", exc_info=True)
 
 
+def emit_batch(context: Context, extra: Mapping[str, Any], log: Any) -> None:
+    """Give the running task's outlets what a batch has done: ``extra``, whose ``uri`` is the prefix that was changed.
+
+    A batch has no object whose address an outlet could have, and which asset stands for its keys is known to the DAG's
+    author alone: each outlet Asset gets the extra. Each AssetAlias gets an event on the asset that ``Asset(uri)`` is in
+    a DAG: Airflow drops slashes at the end of its URI, and keeps them in its name. Otherwise as ``emit_assets``.
+    """
+    try:
+        _emit_batch(context, extra, log)
+    except Exception:
+        log.warning("the asset events of this batch could not be made; the batch itself is done", exc_info=True)
+
+
+def _emit_batch(context: Context, extra: Mapping[str, Any], log: Any) -> None:
+    from airflow.sdk import Asset, AssetAlias
+
+    outlets, events = context["task"].outlets, context["outlet_events"]
+    for outlet in outlets:
+        if isinstance(outlet, Asset):
+            events[outlet].extra.update(extra)
+    aliases = [item for item in outlets if isinstance(item, AssetAlias)]
+    if not aliases:
+        return
+    asset = _asset(extra["uri"])
+    if asset is None or asset.uri.rstrip("/") != extra["uri"].rstrip("/"):
+        _warn(extra["uri"], "aliases", log)
+        return
+    for alias in aliases:
+        events[alias].add(asset, extra=dict(extra))
+
+
+def _warn(uri: str, whose: str, log: Any) -> None:
+    text = f"{printable(uri)} cannot be the URI of an Airflow asset; this task's {whose} learn nothing of it"
+    log.warning(text)
+
+
 def _emit(context: Context, summary: Mapping[str, Any], log: Any) -> None:
     from airflow.sdk import Asset, AssetAlias
 
@@ -39,8 +75,7 @@ def _emit(context: Context, summary: Mapping[str, Any], log: Any) -> None:
     uri = result_uri(summary)
     asset = as_asset(uri)
     if asset is None:
-        text = f"{printable(uri)} cannot be the URI of an Airflow asset; this transfer's outlets learn nothing of it"
-        log.warning(text)
+        _warn(uri, "outlets", log)
         return
     extra = _extra(uri, summary)
     for outlet in outlets:
@@ -62,13 +97,17 @@ def as_asset(uri: str) -> Asset | None:
     1,500 characters (on MySQL: ASCII). An asset that stands for another key than the one that was written is worse than
     none.
     """
+    asset = _asset(uri)
+    return asset if asset is not None and asset.uri == uri else None
+
+
+def _asset(uri: str) -> Asset | None:
     from airflow.sdk import Asset
 
     try:
-        asset = Asset(uri=uri)
+        return Asset(uri=uri)
     except ValueError:
         return None
-    return asset if asset.uri == uri else None
 
 
 def _extra(uri: str, summary: Mapping[str, Any]) -> dict[str, Any]:

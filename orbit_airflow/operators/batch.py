@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orbit_airflow.engine.batch.change import ChangeStorageClass, Copy, TagObjects, UpdateMetadata
@@ -16,6 +17,7 @@ from orbit_airflow.engine.version_keys import VersionKeys
 from orbit_airflow.hooks.attributes import pairs
 from orbit_airflow.operators._arguments import NO_ACL, is_known
 from orbit_airflow.operators._batch_keys import given_of
+from orbit_airflow.operators._batch_lineage import BatchEnds, below
 from orbit_airflow.operators.batching import OrbitBatchOperator
 
 if TYPE_CHECKING:
@@ -175,6 +177,16 @@ class OrbitS3BatchCopyOperator(OrbitBatchOperator):
     def _report_engine(self, work: BatchWork) -> TransferEngine | None:
         """The one that may write: a source of another account often may only be read."""
         return getattr(work, "writer", None)
+
+    def _batch_ends(self, work: BatchWork | None = None) -> BatchEnds:
+        source = super()._batch_ends(work)
+        if isinstance(work, Copy):
+            bucket: str | None = work.target_bucket
+        else:
+            other = (self.dest_aws_conn_id or self._conn_id()) != self._conn_id()
+            # The other connection may have a bucket of its own.
+            bucket = self.dest_bucket or (None if other else self._bucket_argument())
+        return replace(source, read=source.changed, changed=below(bucket, self.dest_prefix))
 
 
 class OrbitS3ChangeStorageClassOperator(OrbitBatchOperator):

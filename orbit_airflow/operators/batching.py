@@ -23,9 +23,11 @@ from orbit_airflow.operators._batch_keys import (
     selection_from,
     source_from,
 )
+from orbit_airflow.operators._batch_lineage import BatchEnds, below, extra_of, lineage_of_batch, tell_collector
 from orbit_airflow.operators.links import TransferLink
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import BaseOperatorLink, Context
 
     from orbit_airflow.durable.running import Run
@@ -60,6 +62,8 @@ class OrbitBatchOperator(OrbitTransferOperator):
     BatchFailed is raised when more keys failed than ``allowed_failures``; Airflow does not retry that, since each key
     had its retries. A task that is cleared then does the batch again, and skips what is as it should be.
 
+    **Outlets.** An event of each outlet Asset and AssetAlias says the verb, the counts and the places.
+
     The result, as XCom ``return_value``, is a dict of ``verb``, ``bucket``, ``total``, ``successful``, ``failed``,
     ``skipped``, ``duration`` (seconds, of the last try), ``errors`` (the first 20: ``key``, ``message``, ``code``),
     ``report``, ``complete``, ``resumed`` and ``try_number``. With ``dry_run`` it is the plan: ``objects``, ``bytes``,
@@ -81,7 +85,7 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param min_size: of a prefix, only objects of so many bytes or more (templated).
     :param max_size: of a prefix, only objects of so many bytes or fewer (templated).
     :param storage_classes: of a prefix, only objects of these classes (templated).
-    :param dry_run: change nothing, and return the plan.
+    :param dry_run: change nothing, and return the plan; outlets of the task have no event then.
     :param plan_manifest: with ``dry_run``, a path or ``s3://bucket/key`` that ends in ``.jsonl``, to which the keys are
         written; a later task with ``manifest`` of it does exactly what was planned (templated).
     :param report: where each key's outcome is written as a JSON line: a path, or ``s3://bucket/prefix/`` (templated). A
@@ -101,6 +105,9 @@ class OrbitBatchOperator(OrbitTransferOperator):
     :param page_keys: keys of one page: what the cursor counts, and one DeleteObjects carries.
     :param bucket: the bucket (templated); None is the connection's own.
     """
+
+    # The buckets as the connection says them, from the moment when it was asked.
+    _known_ends: BatchEnds | None = None
 
     direction = TransferDirection.BATCH
     template_fields: Sequence[str] = (
@@ -244,10 +251,13 @@ class OrbitBatchOperator(OrbitTransferOperator):
             work, source = self._work_with(hook, bucket), self._source(bucket)
             if self.plan_only:
                 return self._planned(hook.engine, work, source, run)
-            return self._done(hook.engine, work, source, run)
+            self._known_ends = self._batch_ends(work)
+            done = self._done(hook.engine, work, source, run)
+            tell_collector(hook, self._known_ends, self.log)
+            return done
 
         summary = self._run_transfer(context, self._named(), run_batch)
-        return self._judged(context, {**summary, "try_number": context["ti"].try_number})
+        return self._finished(context, self._judged(context, {**summary, "try_number": context["ti"].try_number}))
 
     def _report_engine(self, work: BatchWork) -> TransferEngine | None:
         """Who writes a report in a store; None: who reads the keys."""
@@ -333,3 +343,35 @@ class OrbitBatchOperator(OrbitTransferOperator):
             f"{summary['failed']} of {summary['total']} keys failed ({summary['verb']}); the first: {first['key']}: "
             f"{first['message']}; report: {summary['report'] or 'none'}"
         )
+
+    def _finished(self, context: Context, summary: dict[str, Any]) -> dict[str, Any]:
+        """Outlets and OpenLineage learn the result, which is returned. Of a plan they learn nothing: Airflow would send
+        an event for each outlet of a task that succeeds, and whatever waits for it would begin.
+        """
+        from orbit_airflow.durable.outlets import emit_batch
+
+        if self.plan_only:
+            self.outlets = []
+            return summary
+        self._summary = summary
+        if self._known_ends is not None:
+            emit_batch(context, extra_of(self._known_ends, summary), self.log)
+        return summary
+
+    def _batch_ends(self, work: BatchWork | None = None) -> BatchEnds:
+        """Where the batch works: what the arguments say, or, as soon as there is one, what ``work`` knows."""
+        bucket = work.bucket if work is not None else self._bucket_argument()
+        everything = self.prefix is not None and all(getattr(self, name) is None for name in FILTER_NAMES)
+        manifest = self.manifest if isinstance(self.manifest, str) else None
+        return BatchEnds(changed=below(bucket, self.prefix), manifest=manifest, everything=everything)
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Which prefixes, or buckets, will be read and changed; nothing of a dry run."""
+        return lineage_of_batch(BatchEnds() if self.plan_only else self._known_ends or self._batch_ends())
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """The same with how many objects it were, and whether nothing is left."""
+        del task_instance
+        if self._summary is None or self._known_ends is None:
+            return self.get_openlineage_facets_on_start()
+        return lineage_of_batch(self._known_ends, self._summary)

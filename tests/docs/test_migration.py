@@ -28,7 +28,7 @@ def test_a_replacement_runs(block: Block, orbit_s3: OrbitS3, tmp_path: Path, mon
 def test_every_block_is_run() -> None:
     """None is excused."""
     assert excused(PAGE) == {}
-    assert len(runnable(PAGE)) == 5
+    assert len(runnable(PAGE)) == 7
 
 
 def test_amazons_names_exist() -> None:
