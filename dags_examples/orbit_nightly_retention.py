@@ -2,23 +2,24 @@
 
 Before you run it: make an ``aws`` connection (``orbit_lake`` here) that may list and delete below the prefix and write
 the plan. The approval is Airflow's own: the plan's figures stand in *Required Actions*, and nothing is deleted without
-an answer. A key that is new since the plan is not in the manifest, and so not touched; one that was written again with
-other bytes stays, is in the report as PreconditionFailed, and fails the task when the others are deleted. (What is
-written between a page's last look and its deletion is not seen, and the same bytes look the same:
-docs/batch.md, "A plan first".)
+an answer. A night with nothing to delete asks nobody. A key that is new since the plan is not in the manifest, and so
+not touched; one that was written again with other bytes stays, is in the report as PreconditionFailed, and fails the
+task when the others are deleted. (What is written between a page's last look and its deletion is not seen, and the same
+bytes look the same: docs/batch.md, "A plan first".)
 """
 
 from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from orbit_airflow.operators.batch import OrbitS3BatchDeleteOperator
 
-BUCKET = os.environ.get("ORBIT_LAKE_BUCKET", "lake")
+BUCKET = os.environ.get("ORBIT_LAKE_BUCKET", "data-lake")
 CONNECTION = os.environ.get("ORBIT_LAKE_CONN_ID", "orbit_lake")
 # By the run's own time: every try of a task, and every task of a run, means the same objects.
 RUN = "{{ dag_run.run_after | ts_nodash }}"
@@ -46,11 +47,18 @@ with DAG(
         aws_conn_id=CONNECTION,
     )
 
+    @task.short_circuit
+    def anything_old(figures: dict[str, Any]) -> bool:
+        """Without it the rest is skipped."""
+        return bool(figures["objects"])
+
     approve = ApprovalOperator(
         task_id="approve",
         subject=f"Delete old logs of s3://{BUCKET}/logs/?",
-        body="{% set plan = ti.xcom_pull(task_ids='plan') %}{{ plan['objects'] }} objects, {{ plan['bytes'] }} bytes. "
-        "Requests: {{ plan['requests'] }}. The keys: {{ plan['manifest'] }}",
+        body="{% set plan = ti.xcom_pull(task_ids='plan') %}{{ '{:,}'.format(plan['objects']) }} objects, "
+        "{{ plan['bytes'] | filesizeformat(true) }}. Requests: "
+        "{% for kind, count in plan['requests'].items() %}{{ '{:,}'.format(count) }} {{ kind }}"
+        "{{ '' if loop.last else ', ' }}{% endfor %}. The keys: {{ plan['manifest'] }}",
         response_timeout=timedelta(hours=20),
         retries=0,
     )
@@ -65,7 +73,7 @@ with DAG(
         aws_conn_id=CONNECTION,
     )
 
-    plan >> approve >> delete
+    anything_old(plan.output) >> approve >> delete
 
 if __name__ == "__main__":
     dag.test()

@@ -33,7 +33,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     params={
-        "bucket": Param(os.environ.get("ORBIT_DRILL_BUCKET", "lake"), type="string"),
+        "bucket": Param(os.environ.get("ORBIT_DRILL_BUCKET", "data-lake"), type="string"),
         "prefix": Param(os.environ.get("ORBIT_DRILL_PREFIX", "tables/orders/"), type="string"),
         "as_of": Param(
             os.environ.get("ORBIT_DRILL_AS_OF", "2026-01-31T02:00:00+00:00"), type="string", format="date-time"

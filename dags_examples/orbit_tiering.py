@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 
 from orbit_airflow.operators.batch import OrbitS3ChangeStorageClassOperator
 
-BUCKET = os.environ.get("ORBIT_LAKE_BUCKET", "lake")
+BUCKET = os.environ.get("ORBIT_LAKE_BUCKET", "data-lake")
 CONNECTION = os.environ.get("ORBIT_LAKE_CONN_ID", "orbit_lake")
 
 with DAG(

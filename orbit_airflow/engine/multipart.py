@@ -91,7 +91,9 @@ class MultipartUpload:
         current = job.ledger.current or token
         if created.abort_date is not None:
             self._abort_date = created.abort_date.isoformat()
-            job.notice(f"the bucket's lifecycle would abort this upload on {self._abort_date}")
+            job.notice(
+                f"left unfinished, this upload would stay until {self._abort_date} (the bucket's lifecycle rule)"
+            )
         if job.checksums and created.checksum_algorithm is None:
             job.notice("this store keeps no CRC32 for parts; each part is proved by its MD5 instead")
         return job.ledger.save(current.started(created, part_size, job.clock()))

@@ -124,12 +124,24 @@ def test_retention_deletes_what_was_approved(
     person.join(10)
     assert run.state == "success"
     assert person.body is not None
-    assert person.body.startswith("25 objects, 75 bytes")
+    requests = "1 DeleteObjects, 1 ListObjectsV2"
+    assert person.body.startswith(f"25 objects, 75 Bytes. Requests: {requests}. The keys: s3://backups/retention/")
     found = keys_of(lake, "logs/")
     assert found == left if left is not None else len(found) == 27
     reports = [key for key in keys_of(lake, "retention/") if "/report/" in key]
     lines = [line for key in reports for line in lake.get_object(Bucket="backups", Key=key)["Body"].read().splitlines()]
     assert len(lines) == (25 if answer == "Approve" else 0)
+
+
+def test_retention_asks_nobody_when_nothing_is_old(lake: Any, example: Callable[[str], Any]) -> None:
+    """An empty plan: the approval and the delete are skipped."""
+    lake.put_object(Bucket="backups", Key="logs/a.txt", Body=b"no log")
+    run = example("orbit_nightly_retention").test(run_after=later())
+    assert run.state == "success"
+    assert {item.task_id: item.state for item in run.get_task_instances()} == {
+        "plan": "success", "anything_old": "success", "approve": "skipped", "delete": "skipped",
+    }  # fmt: skip
+    assert keys_of(lake, "logs/") == ["logs/a.txt"]
 
 
 def test_retention_keeps_what_was_written_again(lake: Any, example: Callable[[str], Any]) -> None:

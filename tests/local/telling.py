@@ -22,7 +22,8 @@ def summary(record: Record, places: Places) -> str:
             buckets: {", ".join(examples.BUCKETS)}; connection {examples.CONNECTION_ID}
   files     {places.state} (Airflow's database and logs, the objects, the example backup)
 
-  Trigger the DAG orbit_nightly_backup: it uploads {examples.backup_file(places)}.
+  Trigger the DAG orbit_nightly_backup: it uploads {examples.backup_file(places)}. Every other example runs here, too;
+  orbit_nightly_retention waits for your approval (Browse, Required Actions).
   make kill-task   kills the task that runs (SIGKILL): its next try continues, five seconds later
   make down        stops all of this and removes what it wrote, the objects, too; logs stay in {places.logs}
 """
