@@ -48,8 +48,8 @@ with DAG(
     )
 
     @task.short_circuit
-    def anything_old(figures: dict[str, Any]) -> bool:
-        """Without it the rest is skipped."""
+    def anything_old(figures: Any) -> bool:
+        """Without it the rest is skipped. ``figures``: what the plan returned."""
         return bool(figures["objects"])
 
     approve = ApprovalOperator(
