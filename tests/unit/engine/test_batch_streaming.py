@@ -254,15 +254,24 @@ def _digests(data: bytes) -> PartDigests:
 
 def test_the_pace_holds_for_both_sides(lakes: Lakes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more than max_concurrent requests at once, and the rate counts all of them."""
-    running, most, lock = 0, 0, threading.Lock()
+    keys = [f"k{number}" for number in range(8)]
+    for key in keys:
+        lakes.put(DATA, key=key)
+    begun, running, most, lock = 0, 0, 0, threading.Lock()
+    # The first two requests wait for each other: both workers are at it.
+    meeting = threading.Barrier(2)
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
         def asked(*args: Any, **kwargs: Any) -> Any:
-            nonlocal running, most
+            nonlocal begun, running, most
             with lock:
+                begun += 1
                 running += 1
                 most = max(most, running)
+                waits = begun <= 2
             try:
+                if waits:
+                    meeting.wait(30)
                 return call(*args, **kwargs)
             finally:
                 with lock:
@@ -273,9 +282,6 @@ def test_the_pace_holds_for_both_sides(lakes: Lakes, monkeypatch: pytest.MonkeyP
     for store in (lakes.source, lakes.target):
         for name in ("head", "get", "put", "create", "upload_part", "complete", "list_parts", "get_tags"):
             monkeypatch.setattr(store, name, counted(getattr(store, name)))
-    keys = [f"k{number}" for number in range(8)]
-    for key in keys:
-        lakes.put(DATA, key=key)
     before = len(lakes.source.requests)
     result = lakes.run(BatchConfig(retry_delay=0, max_concurrent=2, page_keys=10, rate_limit=1000), keys)
     assert (result.successful, most) == (8, 2)
