@@ -173,7 +173,9 @@ def _crc32(text: str | None) -> int | None:
 
 
 def get_tags(ask: Ask, client: Any, ref: ObjectRef) -> Pairs:
-    """GetObjectTagging; some stores answer an object without tags with an error."""
+    """GetObjectTagging; some stores answer an object without tags with an error, and Ceph one whose tags it dropped with
+    an empty document. HEAD's count tells that from an answer that lost its body: Unavailable when it counts any.
+    """
     context = RequestContext("GetObjectTagging", ref.bucket, ref.key)
     try:
         answer = ask(context, client.get_object_tagging, _address(ref))
@@ -181,8 +183,13 @@ def get_tags(ask: Ask, client: Any, ref: ObjectRef) -> Pairs:
         if exc.context.code != "NoSuchTagSet":
             raise
         return ()
+    if "TagSet" not in answer:
+        head = ask(RequestContext("HeadObject", ref.bucket, ref.key), client.head_object, _address(ref))
+        if head.get("TagCount"):
+            raise Unavailable("the store answered with an empty document, but the object has tags", context)
+        return ()
     with understanding(context):
-        return tuple((item["Key"], item["Value"]) for item in answer.get("TagSet", []))
+        return tuple((item["Key"], item["Value"]) for item in answer["TagSet"])
 
 
 def put_tags(ask: Ask, client: Any, ref: ObjectRef, tags: Pairs) -> None:
