@@ -173,8 +173,8 @@ def _crc32(text: str | None) -> int | None:
 
 
 def get_tags(ask: Ask, client: Any, ref: ObjectRef) -> Pairs:
-    """GetObjectTagging; some stores answer an object without tags with an error, and Ceph one whose tags it dropped with
-    an empty document. HEAD's count tells that from an answer that lost its body: Unavailable when it counts any.
+    """GetObjectTagging; some stores answer an object without tags with an error, and Ceph one whose tags it dropped
+    with an empty document. HEAD's count tells that from an answer that lost its body: Unavailable when it counts any.
     """
     context = RequestContext("GetObjectTagging", ref.bucket, ref.key)
     try:
